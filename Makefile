@@ -1,0 +1,47 @@
+# What people do with this tree. `make` alone builds it.
+PREFIX ?= /usr/local
+HOST := $(shell rustc -vV | sed -n 's/^host: //p')
+TARGET := $(or $(CARGO_TARGET_DIR),target)/$(HOST)/release
+PROGRAMS := dhow dhow-runtime dhow-monitor
+
+.PHONY: all build test check unit integration demo bench install packages clean
+
+all: build
+
+build:
+	cargo build --release --workspace --bins
+
+# Everything that CI asks for: format, lints, unit tests, integration tests.
+test: packages check
+	cargo build --release --workspace --all-targets
+	scripts/run-tests.sh
+
+check:
+	cargo fmt --all -- --check
+	cargo clippy --release --workspace --all-targets -- -D warnings
+
+demo: build
+	scripts/packages.sh busybox-static
+	scripts/demo.sh $(TARGET)
+
+bench: build
+	scripts/packages.sh hyperfine podman buildah skopeo runc crun docker-registry busybox-static
+	benches/run.sh $(TARGET)
+
+# What the tests need from the distribution.
+packages:
+	scripts/packages.sh busybox-static mmdebstrap docker-registry skopeo gcc libc6-dev
+
+install: build
+	install -d $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(PREFIX)/share/man/man1 \
+	  $(DESTDIR)$(PREFIX)/share/bash-completion/completions \
+	  $(DESTDIR)$(PREFIX)/share/zsh/site-functions \
+	  $(DESTDIR)$(PREFIX)/share/fish/vendor_completions.d
+	install -m 755 $(addprefix $(TARGET)/,$(PROGRAMS)) $(DESTDIR)$(PREFIX)/bin/
+	$(TARGET)/dhow manual $(DESTDIR)$(PREFIX)/share/man/man1
+	$(TARGET)/dhow completion bash > $(DESTDIR)$(PREFIX)/share/bash-completion/completions/dhow
+	$(TARGET)/dhow completion zsh > $(DESTDIR)$(PREFIX)/share/zsh/site-functions/_dhow
+	$(TARGET)/dhow completion fish > $(DESTDIR)$(PREFIX)/share/fish/vendor_completions.d/dhow.fish
+
+clean:
+	cargo clean

@@ -1,0 +1,1 @@
+//! Dockerfile text to instructions with their source spans, and .dockerignore.

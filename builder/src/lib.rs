@@ -1,0 +1,1 @@
+//! Instructions and a context to an image: plan, cache, execute, commit.

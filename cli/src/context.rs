@@ -1,0 +1,111 @@
+//! What every verb needs to know of its surroundings: where things are kept and which programs are used.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::Context as _;
+use dhow_image_store::Store;
+
+/// The places that a person can move.
+#[derive(clap::Args, Clone, Debug)]
+pub(crate) struct Places {
+    /// Where images, containers and volumes are kept [default: /var/lib/dhow, without root $XDG_DATA_HOME/dhow]
+    #[arg(
+        long,
+        global = true,
+        env = "DHOW_ROOT",
+        value_name = "DIR",
+        help_heading = "Places"
+    )]
+    root: Option<PathBuf>,
+    /// Where what ends with the machine is kept [default: /run/dhow, without root $XDG_RUNTIME_DIR/dhow]
+    #[arg(
+        long,
+        global = true,
+        env = "DHOW_STATE",
+        value_name = "DIR",
+        help_heading = "Places"
+    )]
+    state: Option<PathBuf>,
+}
+
+/// The surroundings of a verb.
+pub(crate) struct Context {
+    root: PathBuf,
+    state: PathBuf,
+}
+
+impl Context {
+    pub(crate) fn new(places: Places) -> anyhow::Result<Self> {
+        let is_root = rustix::process::geteuid().is_root();
+        let root = match places.root {
+            Some(root) => root,
+            None if is_root => "/var/lib/dhow".into(),
+            None => data_home()?.join("dhow"),
+        };
+        let state = match places.state {
+            Some(state) => state,
+            None if is_root => "/run/dhow".into(),
+            None => runtime_dir().join("dhow"),
+        };
+        Ok(Self {
+            root: std::path::absolute(root)?,
+            state: std::path::absolute(state)?,
+        })
+    }
+
+    /// The image store.
+    pub(crate) fn store(&self) -> anyhow::Result<Store> {
+        Ok(Store::open(&self.root)?)
+    }
+
+    /// Where what lasts is kept.
+    pub(crate) fn root(&self) -> &Path {
+        &self.root
+    }
+
+    /// Where what dies with the machine is kept.
+    pub(crate) fn state(&self) -> &Path {
+        &self.state
+    }
+
+    /// The OCI runtime.
+    pub(crate) fn runtime_program(&self) -> anyhow::Result<PathBuf> {
+        sibling("dhow-runtime", "DHOW_RUNTIME")
+    }
+
+    /// The program that stays beside a running container.
+    pub(crate) fn monitor_program(&self) -> anyhow::Result<PathBuf> {
+        sibling("dhow-monitor", "DHOW_MONITOR")
+    }
+}
+
+/// A program of the family: the one that the environment names, or the one installed beside this one.
+fn sibling(name: &str, variable: &str) -> anyhow::Result<PathBuf> {
+    if let Some(path) = std::env::var_os(variable) {
+        return Ok(path.into());
+    }
+    let own = std::env::current_exe().context("finding dhow's own program")?;
+    let path = own.with_file_name(name);
+    anyhow::ensure!(
+        path.is_file(),
+        "the program {} is missing; install the whole family (make install), or name it in ${variable}",
+        path.display()
+    );
+    Ok(path)
+}
+
+fn data_home() -> anyhow::Result<PathBuf> {
+    if let Some(dir) = std::env::var_os("XDG_DATA_HOME").filter(|d| !d.is_empty()) {
+        return Ok(dir.into());
+    }
+    let home = std::env::var_os("HOME")
+        .context("neither $HOME nor $XDG_DATA_HOME is set; say with --root where to keep images")?;
+    Ok(PathBuf::from(home).join(".local/share"))
+}
+
+fn runtime_dir() -> PathBuf {
+    match std::env::var_os("XDG_RUNTIME_DIR").filter(|d| !d.is_empty()) {
+        Some(dir) => dir.into(),
+        None => format!("/tmp/dhow-{}", rustix::process::getuid().as_raw()).into(),
+    }
+}

@@ -1,0 +1,65 @@
+//! dhow: builds, ships and runs containers without a daemon.
+
+mod context;
+mod progress;
+mod verbs;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+use crate::context::Context;
+use crate::verbs::Verb;
+
+/// The exit status of an error of dhow's own, as Docker has it.
+const OWN_ERROR: u8 = 125;
+
+/// Builds, ships and runs containers without a daemon.
+#[derive(Parser)]
+#[command(
+    name = "dhow",
+    version,
+    propagate_version = true,
+    disable_help_subcommand = true
+)]
+struct Cli {
+    #[command(flatten)]
+    places: context::Places,
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+fn main() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => {
+            let _ = error.print();
+            return if error.use_stderr() {
+                ExitCode::from(OWN_ERROR)
+            } else {
+                ExitCode::SUCCESS
+            };
+        }
+    };
+    match Context::new(cli.places).and_then(|context| cli.verb.run(&context)) {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("dhow: {}", one_line(&error));
+            ExitCode::from(OWN_ERROR)
+        }
+    }
+}
+
+/// The whole chain of causes in one line; what a cause repeats of the message above it is said once.
+fn one_line(error: &anyhow::Error) -> String {
+    let mut line = String::new();
+    for cause in error.chain() {
+        let text = cause.to_string();
+        if line.is_empty() {
+            line = text;
+        } else if !line.contains(&text) {
+            line = format!("{line}: {text}");
+        }
+    }
+    line
+}

@@ -1,0 +1,1 @@
+//! An image's config and a person's options to the OCI Spec of a safe container.

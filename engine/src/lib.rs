@@ -1,0 +1,1 @@
+//! Pods and containers as people know them.

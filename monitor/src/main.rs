@@ -1,0 +1,3 @@
+//! The one small process beside a running pod.
+
+fn main() {}

@@ -1,0 +1,1 @@
+//! Speaks the OCI distribution protocol: resolve, pull, push, copy, auth.

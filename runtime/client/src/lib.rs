@@ -1,0 +1,1 @@
+//! Starts the dhow-runtime program and reads its answers.

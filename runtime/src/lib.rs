@@ -1,0 +1,1 @@
+//! The OCI runtime: turns a bundle into a confined process and manages its life.

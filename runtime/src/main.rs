@@ -1,0 +1,3 @@
+//! The OCI runtime: turns a bundle into a confined process and manages its life.
+
+fn main() {}

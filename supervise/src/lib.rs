@@ -1,0 +1,1 @@
+//! What monitor, shim and engine share of watching processes.

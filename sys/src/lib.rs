@@ -1,0 +1,1 @@
+//! The typed kernel calls that nix and rustix lack.
