@@ -136,50 +136,19 @@ impl Sandbox {
     /// # Panics
     /// When busybox (package busybox-static) or tar is missing.
     pub fn busybox_tar(&self) -> PathBuf {
-        let tree = self.path("busybox-rootfs");
         let tar = self.path("busybox.tar");
-        if tar.exists() {
-            return tar;
+        if !tar.exists() {
+            let script =
+                Path::new(env!("CARGO_MANIFEST_DIR")).join("../../scripts/busybox-rootfs.sh");
+            let made = Command::new(script)
+                .arg(&tar)
+                .status()
+                .expect("busybox-rootfs.sh");
+            assert!(
+                made.success(),
+                "package busybox-static is missing: make packages"
+            );
         }
-        for dir in ["bin", "etc", "tmp", "root", "proc", "sys", "dev"] {
-            fs_err::create_dir_all(tree.join(dir)).expect("create");
-        }
-        fs_err::copy("/bin/busybox", tree.join("bin/busybox")).expect("package busybox-static");
-        let list = Command::new("/bin/busybox")
-            .arg("--list")
-            .output()
-            .expect("busybox --list");
-        for applet in String::from_utf8_lossy(&list.stdout).lines() {
-            if applet != "busybox" {
-                std::os::unix::fs::symlink("busybox", tree.join("bin").join(applet))
-                    .expect("symlink");
-            }
-        }
-        fs_err::write(
-            tree.join("etc/passwd"),
-            "root:x:0:0:root:/root:/bin/sh\nnobody:x:65534:65534:nobody:/:/bin/false\n",
-        )
-        .expect("passwd");
-        fs_err::write(
-            tree.join("etc/group"),
-            "root:x:0:\nnogroup:x:65534:\nstaff:x:50:nobody\n",
-        )
-        .expect("group");
-        let made = Command::new("tar")
-            .args([
-                "--sort=name",
-                "--owner=0",
-                "--group=0",
-                "--numeric-owner",
-                "-C",
-            ])
-            .arg(&tree)
-            .arg("-cf")
-            .arg(&tar)
-            .arg(".")
-            .status()
-            .expect("tar");
-        assert!(made.success());
         tar
     }
 
