@@ -7,6 +7,7 @@ out=${1:?usage: busybox-rootfs.sh OUT.tar}
 tree=$(mktemp -d)
 trap 'rm -rf "$tree"' EXIT
 for dir in bin etc dev proc sys root tmp var/www; do mkdir -p "$tree/$dir"; done
+chmod 755 "$tree"
 chmod 1777 "$tree/tmp"
 chmod 700 "$tree/root"
 cp /bin/busybox "$tree/bin/busybox"
