@@ -1,30 +1,33 @@
 //! Keeps blobs, tags, unpacked layers and snapshots on disk, and gives out root file systems.
+//!
+//! docs/layout.md tells where everything lies, docs/locks.md who may do what when, docs/promises.md what holds after a crash.
 
-use std::path::{Path, PathBuf};
+mod archive;
+mod cache;
+mod collect;
+mod commit;
+mod distribute;
+mod error;
+mod image;
+mod import;
+mod ingest;
+mod lease;
+mod locations;
+mod mount;
+mod root_fs;
+mod snapshot;
+mod source;
+mod store;
+mod tags;
 
-/// The image store under one root directory.
-#[derive(Clone, Debug)]
-pub struct Store {
-    root: PathBuf,
-}
-
-/// A store that could not do what was asked.
-#[derive(Debug, thiserror::Error)]
-pub enum StoreError {}
-
-impl Store {
-    /// Opens the store under `root`.
-    ///
-    /// # Errors
-    /// None yet.
-    pub fn open(root: &Path) -> Result<Self, StoreError> {
-        Ok(Self {
-            root: root.to_owned(),
-        })
-    }
-
-    /// Where it is kept.
-    pub fn root(&self) -> &Path {
-        &self.root
-    }
-}
+pub use collect::Collected;
+pub use error::{StoreError, StoreErrorKind};
+pub use image::Image;
+pub use import::ImportConfig;
+pub use lease::Lease;
+pub use locations::Locations;
+pub use mount::enter_private_mounts;
+pub use root_fs::RootFs;
+pub use snapshot::{ActiveSnapshot, CommittedSnapshot};
+pub use store::Store;
+pub use tags::Removed;

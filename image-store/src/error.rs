@@ -1,0 +1,102 @@
+//! What can go wrong in the store.
+
+use std::io;
+use std::path::PathBuf;
+
+use dhow_layer::{PackError, UnpackError};
+
+/// A store that could not do what was asked.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// The file system refused.
+    #[error("{doing} {}", path.display())]
+    Io {
+        /// What was being done.
+        doing: &'static str,
+        /// To what.
+        path: PathBuf,
+        /// What the system answered.
+        #[source]
+        source: io::Error,
+    },
+    /// There is no such image.
+    #[error("no such image: {0}")]
+    NoSuchImage(String),
+    /// A part of an image is missing or damaged.
+    #[error("{what} is damaged or missing in the store: {reason}; pull, load or build it again")]
+    Damaged {
+        /// What.
+        what: String,
+        /// How.
+        reason: String,
+    },
+    /// The beginning of an id fits several images.
+    #[error("{0:?} is the beginning of more than one image's id; write more of it")]
+    Ambiguous(String),
+    /// What was asked for cannot be meant.
+    #[error("{0}")]
+    Invalid(String),
+    /// Something still uses what was to be removed.
+    #[error(
+        "image {image} is in use by container {container}; remove the container first, or force it (-f)"
+    )]
+    InUse {
+        /// The image.
+        image: String,
+        /// The container.
+        container: String,
+    },
+    /// A layer could not be unpacked.
+    #[error("unpacking layer {layer}")]
+    Unpack {
+        /// The layer.
+        layer: String,
+        /// Why.
+        #[source]
+        source: UnpackError,
+    },
+    /// A layer could not be packed.
+    #[error("packing layer {layer}")]
+    Pack {
+        /// The layer.
+        layer: String,
+        /// Why.
+        #[source]
+        source: PackError,
+    },
+    /// Bytes that are not what their digest says.
+    #[error("{what} has the digest {found}, not {expected}")]
+    Digest {
+        /// What.
+        what: String,
+        /// The digest it should have.
+        expected: String,
+        /// The digest it has.
+        found: String,
+    },
+}
+
+/// What went wrong, for callers that branch on it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum StoreErrorKind {
+    /// There is no such image, container or layer.
+    NotFound,
+    /// It is in use.
+    InUse,
+    /// The person asked for something that cannot be meant.
+    Invalid,
+    /// Anything else.
+    Other,
+}
+
+impl StoreError {
+    /// What went wrong.
+    pub fn kind(&self) -> StoreErrorKind {
+        match self {
+            Self::NoSuchImage(_) => StoreErrorKind::NotFound,
+            Self::InUse { .. } => StoreErrorKind::InUse,
+            Self::Ambiguous(_) | Self::Invalid(_) => StoreErrorKind::Invalid,
+            _ => StoreErrorKind::Other,
+        }
+    }
+}
