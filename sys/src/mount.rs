@@ -1,0 +1,99 @@
+//! Mount attributes.
+
+use std::os::fd::{AsRawFd, BorrowedFd};
+
+use rustix::io::Result;
+
+/// Read-only.
+pub const ATTR_RDONLY: u64 = libc::MOUNT_ATTR_RDONLY;
+/// Set-user-id bits and file capabilities do nothing.
+pub const ATTR_NOSUID: u64 = libc::MOUNT_ATTR_NOSUID;
+/// Device files cannot be opened.
+pub const ATTR_NODEV: u64 = libc::MOUNT_ATTR_NODEV;
+/// No program can be executed.
+pub const ATTR_NOEXEC: u64 = libc::MOUNT_ATTR_NOEXEC;
+/// The bits in which the access time policy stands; to change it, clear these.
+pub const ATTR_ATIME: u64 = libc::MOUNT_ATTR__ATIME;
+/// Access times when older than the modification (the default; a value of [`ATTR_ATIME`]).
+pub const ATTR_RELATIME: u64 = libc::MOUNT_ATTR_RELATIME;
+/// No access times (a value of [`ATTR_ATIME`]).
+pub const ATTR_NOATIME: u64 = libc::MOUNT_ATTR_NOATIME;
+/// Every access time (a value of [`ATTR_ATIME`]).
+pub const ATTR_STRICTATIME: u64 = libc::MOUNT_ATTR_STRICTATIME;
+/// No access times of directories.
+pub const ATTR_NODIRATIME: u64 = libc::MOUNT_ATTR_NODIRATIME;
+/// Symbolic links are not followed.
+pub const ATTR_NOSYMFOLLOW: u64 = libc::MOUNT_ATTR_NOSYMFOLLOW;
+
+/// Propagation: none.
+pub const PRIVATE: u64 = libc::MS_PRIVATE;
+/// Propagation: both ways.
+pub const SHARED: u64 = libc::MS_SHARED;
+/// Propagation: from the master only.
+pub const SLAVE: u64 = libc::MS_SLAVE;
+/// Propagation: none, and it cannot be bind-mounted.
+pub const UNBINDABLE: u64 = libc::MS_UNBINDABLE;
+
+/// A change of a mount's attributes.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub struct Attributes {
+    /// Bits to set.
+    pub set: u64,
+    /// Bits to clear.
+    pub clear: u64,
+    /// The propagation to give; 0 leaves it.
+    pub propagation: u64,
+}
+
+impl Attributes {
+    /// Whether there is nothing to change.
+    pub fn is_empty(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
+/// mount_setattr(2) on an open mount; `recursive` for all mounts below it too.
+///
+/// # Errors
+/// The kernel's; `ENOSYS` before Linux 5.12.
+pub fn set_attributes(
+    mount: BorrowedFd<'_>,
+    attributes: &Attributes,
+    recursive: bool,
+) -> Result<()> {
+    set_attributes_at(mount, c"", attributes, recursive)
+}
+
+/// mount_setattr(2) on the mount at a path (relative to `dir`; the empty path is `dir` itself).
+///
+/// # Errors
+/// The kernel's; `ENOSYS` before Linux 5.12.
+pub fn set_attributes_at(
+    dir: BorrowedFd<'_>,
+    path: &std::ffi::CStr,
+    attributes: &Attributes,
+    recursive: bool,
+) -> Result<()> {
+    let args = libc::mount_attr {
+        attr_set: attributes.set,
+        attr_clr: attributes.clear,
+        propagation: attributes.propagation,
+        userns_fd: 0,
+    };
+    let mut flags = libc::AT_EMPTY_PATH;
+    if recursive {
+        flags |= libc::AT_RECURSIVE;
+    }
+    // SAFETY: the path is null-terminated, `args` lives through the call and its size is the one given.
+    let answer = unsafe {
+        libc::syscall(
+            libc::SYS_mount_setattr,
+            dir.as_raw_fd(),
+            path.as_ptr(),
+            flags,
+            std::ptr::from_ref(&args),
+            size_of::<libc::mount_attr>(),
+        )
+    };
+    crate::check(answer).map(drop)
+}

@@ -1,0 +1,106 @@
+//! Attributes of the calling process.
+
+use rustix::io::Result;
+
+/// Joins a new session keyring named `name` and makes it searchable by its owner.
+///
+/// # Errors
+/// The kernel's; `ENOSYS` where it has no keyrings.
+pub fn new_session_keyring(name: &std::ffi::CStr) -> Result<()> {
+    // SAFETY: KEYCTL_JOIN_SESSION_KEYRING reads a null-terminated name.
+    let key = crate::check(unsafe {
+        libc::syscall(
+            libc::SYS_keyctl,
+            libc::KEYCTL_JOIN_SESSION_KEYRING,
+            name.as_ptr(),
+        )
+    })?;
+    /// View, read, write, search, link and set attributes for the possessor; view and search for the owner.
+    const PERMISSIONS: u32 = 0x3f08_0000 | 0x0009_0000;
+    // SAFETY: KEYCTL_SETPERM takes two numbers.
+    let answer = unsafe { libc::syscall(libc::SYS_keyctl, libc::KEYCTL_SETPERM, key, PERMISSIONS) };
+    crate::check(answer).map(drop)
+}
+
+/// personality(2).
+///
+/// # Errors
+/// The kernel's.
+pub fn set_personality(persona: u64) -> Result<()> {
+    // SAFETY: personality takes a number.
+    let answer = unsafe { libc::personality(persona) };
+    crate::check(libc::c_long::from(answer)).map(drop)
+}
+
+/// ioprio_set(2) of the calling process.
+///
+/// # Errors
+/// The kernel's.
+pub fn set_io_priority(class: u8, level: u16) -> Result<()> {
+    const WHO_PROCESS: libc::c_int = 1;
+    let value = (libc::c_int::from(class) << 13) | libc::c_int::from(level);
+    // SAFETY: ioprio_set takes three numbers; process 0 is the caller.
+    let answer = unsafe { libc::syscall(libc::SYS_ioprio_set, WHO_PROCESS, 0, value) };
+    crate::check(answer).map(drop)
+}
+
+/// The arguments of sched_setattr(2).
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub struct SchedulingAttributes {
+    /// `SCHED_*`.
+    pub policy: u32,
+    /// `SCHED_FLAG_*`.
+    pub flags: u64,
+    /// For the normal policies.
+    pub nice: i32,
+    /// For the real-time policies.
+    pub priority: u32,
+    /// For the deadline policy, nanoseconds.
+    pub runtime: u64,
+    /// For the deadline policy, nanoseconds.
+    pub deadline: u64,
+    /// For the deadline policy, nanoseconds.
+    pub period: u64,
+}
+
+/// sched_setattr(2) of the calling process.
+///
+/// # Errors
+/// The kernel's.
+pub fn set_scheduling(attributes: &SchedulingAttributes) -> Result<()> {
+    let args = libc::sched_attr {
+        size: size_of::<libc::sched_attr>() as u32,
+        sched_policy: attributes.policy,
+        sched_flags: attributes.flags,
+        sched_nice: attributes.nice,
+        sched_priority: attributes.priority,
+        sched_runtime: attributes.runtime,
+        sched_deadline: attributes.deadline,
+        sched_period: attributes.period,
+    };
+    // SAFETY: `args` lives through the call and names its own size; process 0 is the caller.
+    let answer = unsafe { libc::syscall(libc::SYS_sched_setattr, 0, std::ptr::from_ref(&args), 0) };
+    crate::check(answer).map(drop)
+}
+
+/// setrlimit(2) by the kernel's number of the resource; `u64::MAX` is no limit.
+///
+/// # Errors
+/// The kernel's.
+pub fn set_resource_limit(resource: u32, soft: u64, hard: u64) -> Result<()> {
+    let limit = libc::rlimit64 {
+        rlim_cur: soft,
+        rlim_max: hard,
+    };
+    // SAFETY: `limit` lives through the call; no old value is asked for; process 0 is the caller.
+    let answer = unsafe {
+        libc::syscall(
+            libc::SYS_prlimit64,
+            0,
+            resource,
+            std::ptr::from_ref(&limit),
+            std::ptr::null_mut::<libc::rlimit64>(),
+        )
+    };
+    crate::check(answer).map(drop)
+}

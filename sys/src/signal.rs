@@ -1,0 +1,110 @@
+//! Signals: held back, read as data, and given back to the next program as it expects them.
+
+use std::os::fd::{FromRawFd, OwnedFd};
+
+use rustix::io::Result;
+
+/// A set of all signals.
+fn all_signals() -> libc::sigset_t {
+    // SAFETY: all zeros is a valid set, and sigfillset writes into one.
+    unsafe {
+        let mut set: libc::sigset_t = std::mem::zeroed();
+        libc::sigfillset(&mut set);
+        set
+    }
+}
+
+/// Blocks all signals of this thread; they wait for [`signal_fd`].
+///
+/// # Errors
+/// The kernel's.
+pub fn block_all() -> Result<()> {
+    let set = all_signals();
+    // SAFETY: reads one set, and gives no old one back.
+    let answer = unsafe { libc::sigprocmask(libc::SIG_SETMASK, &set, std::ptr::null_mut()) };
+    crate::check(libc::c_long::from(answer)).map(drop)
+}
+
+/// Gives the next program a fresh start: no signal blocked, and none ignored of those that shells, `nohup` and our own
+/// language ignore (execve resets handlers itself, but keeps what is ignored).
+pub fn reset_all() {
+    const IGNORED_BY_HABIT: [libc::c_int; 9] = [
+        libc::SIGHUP,
+        libc::SIGINT,
+        libc::SIGQUIT,
+        libc::SIGPIPE,
+        libc::SIGTERM,
+        libc::SIGCHLD,
+        libc::SIGTSTP,
+        libc::SIGTTIN,
+        libc::SIGTTOU,
+    ];
+    // SAFETY: SIG_DFL is a valid disposition for each of these; the empty set is a valid mask.
+    unsafe {
+        for number in IGNORED_BY_HABIT {
+            libc::signal(number, libc::SIG_DFL);
+        }
+        let mut set: libc::sigset_t = std::mem::zeroed();
+        libc::sigemptyset(&mut set);
+        libc::sigprocmask(libc::SIG_SETMASK, &set, std::ptr::null_mut());
+    }
+}
+
+/// A descriptor from which all blocked signals are read (close-on-exec, non-blocking).
+///
+/// # Errors
+/// The kernel's.
+pub fn signal_fd() -> Result<OwnedFd> {
+    let set = all_signals();
+    // SAFETY: reads one set and makes a new descriptor, which nobody else has.
+    unsafe {
+        let fd = libc::signalfd(-1, &set, libc::SFD_CLOEXEC | libc::SFD_NONBLOCK);
+        crate::check(libc::c_long::from(fd))?;
+        Ok(OwnedFd::from_raw_fd(fd))
+    }
+}
+
+/// The next waiting signal's number; `None` when there is none.
+///
+/// # Errors
+/// The kernel's.
+pub fn read_signal(fd: &OwnedFd) -> Result<Option<i32>> {
+    let mut buffer = [0u8; size_of::<libc::signalfd_siginfo>()];
+    match rustix::io::read(fd, &mut buffer) {
+        // `ssi_signo` is the first field, 32 bits.
+        Ok(read) if read >= 4 => Ok(Some(i32::from_ne_bytes([
+            buffer[0], buffer[1], buffer[2], buffer[3],
+        ]))),
+        Ok(_) | Err(rustix::io::Errno::AGAIN) => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+/// pidfd_send_signal(2) by number, so that real-time signals pass too.
+///
+/// # Errors
+/// The kernel's; `ESRCH` when the process has ended.
+pub fn send(pidfd: std::os::fd::BorrowedFd<'_>, signal: i32) -> Result<()> {
+    use std::os::fd::AsRawFd;
+    // SAFETY: no siginfo is passed; the call touches no memory.
+    let answer = unsafe {
+        libc::syscall(
+            libc::SYS_pidfd_send_signal,
+            pidfd.as_raw_fd(),
+            signal,
+            std::ptr::null::<libc::siginfo_t>(),
+            0,
+        )
+    };
+    crate::check(answer).map(drop)
+}
+
+/// kill(2) by number; a negative `pid` is a process group.
+///
+/// # Errors
+/// The kernel's.
+pub fn kill(pid: i32, signal: i32) -> Result<()> {
+    // SAFETY: kill takes two numbers.
+    let answer = unsafe { libc::kill(pid, signal) };
+    crate::check(libc::c_long::from(answer)).map(drop)
+}
