@@ -4,7 +4,7 @@ HOST := $(shell rustc -vV | sed -n 's/^host: //p')
 TARGET := $(or $(CARGO_TARGET_DIR),target)/$(HOST)/release
 PROGRAMS := dhow dhow-runtime dhow-monitor
 
-.PHONY: all build test check unit integration demo bench install packages clean
+.PHONY: all build test check unit integration demo bench test-vm install packages clean
 
 all: build
 
@@ -27,6 +27,11 @@ demo: build
 bench: build
 	scripts/packages.sh hyperfine podman buildah skopeo runc crun docker-registry busybox-static
 	benches/run.sh $(TARGET)
+
+# What this machine's cgroups and privileges cannot show: the same programs under the distribution's kernel in qemu, once with cgroup v2 alone, once with v1.
+test-vm: build
+	scripts/packages.sh qemu-system-x86 cpio busybox-static
+	scripts/test-vm.sh $(TARGET)
 
 # What the tests need from the distribution.
 packages:

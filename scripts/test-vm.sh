@@ -1,0 +1,112 @@
+#!/bin/sh
+# Boots the distribution's own kernel in qemu, with the built programs in an initramfs, and runs tests/vm/checks.sh there:
+# what a machine with hybrid cgroups, or a root without CAP_SYS_RESOURCE, cannot show. The processor is emulated, so that it runs anywhere.
+# Needs the packages qemu-system-x86, cpio and busybox-static; the kernel is downloaded and unpacked under target/, not installed.
+# usage: test-vm.sh DIRECTORY-OF-PROGRAMS [v2|v1]...
+set -eu
+programs=$(cd "${1:?usage: test-vm.sh DIRECTORY-OF-PROGRAMS [v2|v1]...}" && pwd)
+shift
+here=$(cd "$(dirname "$0")/.." && pwd)
+# The slowest boot seen took a tenth of this.
+limit=${DHOW_VM_TIMEOUT:-900}
+place=${CARGO_TARGET_DIR:-$here/target}/vm
+mkdir -p "$place"
+work=$(mktemp -d "$place/run.XXXXXX")
+qemu=
+finish() {
+    status=$?
+    trap - EXIT INT TERM
+    [ -z "$qemu" ] || kill "$qemu" 2>/dev/null || :
+    rm -rf "$work"
+    exit "$status"
+}
+trap finish EXIT
+trap 'exit 130' INT
+trap 'exit 143' TERM
+
+# The package that the metapackage stands for today, unpacked once.
+fetch_kernel() {
+    package=$(apt-cache depends linux-image-cloud-amd64 2>/dev/null | sed -n 's/^ *Depends: \(linux-image-[0-9].*\)$/\1/p' | head -n 1)
+    if [ -z "$package" ]; then
+        apt-get update -q >&2
+        package=$(apt-cache depends linux-image-cloud-amd64 | sed -n 's/^ *Depends: \(linux-image-[0-9].*\)$/\1/p' | head -n 1)
+    fi
+    [ -n "$package" ] || { echo "test-vm: no package linux-image-cloud-amd64 here" >&2; return 1; }
+    if [ ! -d "$place/$package" ]; then
+        echo "test-vm: fetching $package" >&2
+        (cd "$work" && { apt-get download -q "$package" || { apt-get update -q && apt-get download -q "$package"; }; }) >&2
+        dpkg -x "$work/$package"_*.deb "$work/kernel"
+        version=${package#linux-image-}
+        busybox depmod -b "$work/kernel" "$version"
+        mv "$work/kernel" "$place/$package"
+    fi
+    echo "$package"
+}
+
+# A module with all that it needs, in the order in which they are to be inserted.
+module_closure() {
+    awk -F: -v wanted="$1" '
+        { name = $1; sub(/.*\//, "", name); sub(/\.ko.*/, "", name); gsub(/-/, "_", name); path[name] = $1; needs[$1] = $2 }
+        END { if (wanted in path) { n = split(needs[path[wanted]], need, " "); for (i = n; i > 0; i--) print need[i]; print path[wanted] } }' "$modules/modules.dep"
+}
+
+initramfs() {
+    tree=$work/initramfs
+    mkdir -p "$tree/bin" "$tree/modules" "$tree/dev" "$tree/proc" "$tree/sys" "$tree/tmp" "$tree/vm"
+    cp "$(command -v busybox)" "$tree/bin/busybox"
+    for program in dhow dhow-runtime dhow-monitor; do
+        cp "$programs/$program" "$tree/bin/"
+        # Symbols are of no use there, and the whole tree is memory of the guest.
+        strip "$tree/bin/$program" 2>/dev/null || :
+    done
+    for module in overlay loop virtio_pci virtio_blk; do module_closure "$module"; done | awk '!seen[$0]++' |
+        while read -r path; do
+            cp "$modules/$path" "$tree/modules/"
+            basename "$path" >>"$tree/modules/order"
+        done
+    "$here/scripts/busybox-rootfs.sh" "$tree/vm/busybox.tar"
+    cp "$here"/tests/vm/*.sh "$tree/vm/"
+    cp "$here/tests/vm/init.sh" "$tree/init"
+    chmod 755 "$tree/init"
+    (cd "$tree" && find . | cpio --quiet -o -H newc -R 0:0) >"$work/initramfs.cpio"
+}
+
+# Boots once. The serial line is the guest's output; its last line says how it went.
+boot() {
+    echo "== $1 on Linux $version"
+    # A disk to write to at a limited rate, sparse; the guest formats it.
+    truncate -s 1G "$work/disk"
+    timeout "$limit" qemu-system-x86_64 -machine q35,accel=tcg -cpu max -smp 2 -m 1536 -nographic -no-reboot -nic none \
+        -kernel "$kernel/boot/vmlinuz-$version" -initrd "$work/initramfs.cpio" \
+        -drive "file=$work/disk,if=virtio,format=raw,cache=unsafe" \
+        -append "console=ttyS0 loglevel=3 panic=-1 dhow.mode=$1" </dev/null >"$work/output" 2>&1 &
+    qemu=$!
+    # Printed as it comes, without what the firmware and the kernel say.
+    tail -n +1 -f --pid="$qemu" "$work/output" 2>/dev/null | sed -nu 's/\r$//; s/^.*dhow-vm: /dhow-vm: /; /^\[ *[0-9.]*\] /d; /^dhow-vm: /,$p'
+    status=0
+    wait "$qemu" || status=$?
+    qemu=
+    rm -f "$work/disk"
+    last=$(tr -d '\r' <"$work/output" | grep -E '^[0-9]+ passed, [0-9]+ failed$' | tail -n 1)
+    case $last in
+    *' 0 failed') return 0 ;;
+    '')
+        echo "test-vm: the guest ended without a result (qemu's status $status); its last words:" >&2
+        tail -n 20 "$work/output" >&2
+        return 1
+        ;;
+    *) return 1 ;;
+    esac
+}
+
+package=$(fetch_kernel)
+version=${package#linux-image-}
+kernel=$place/$package
+modules=$kernel/lib/modules/$version
+initramfs
+[ $# -gt 0 ] || set -- v2 v1
+failed=
+for mode in "$@"; do
+    boot "$mode" || failed="$failed $mode"
+done
+[ -z "$failed" ] || { echo "test-vm: failed:$failed" >&2; exit 1; }
