@@ -2,11 +2,13 @@
 //!
 //! The only crate in which `unsafe` stands: one function per call, each with the reason why it is sound.
 
+pub mod bpf;
 pub mod clone;
 pub mod exec;
 pub mod mount;
 pub mod net;
 pub mod process;
+pub mod seccomp;
 pub mod signal;
 
 use rustix::io::Errno;

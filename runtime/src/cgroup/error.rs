@@ -1,0 +1,108 @@
+//! What can go wrong with a cgroup.
+
+use std::io;
+use std::path::PathBuf;
+
+/// A cgroup that cannot be made, limited, read or removed.
+#[derive(Debug, thiserror::Error)]
+pub enum CgroupError {
+    /// Where controllers are mounted, or where this process stands, cannot be found out.
+    #[error("finding the cgroup hierarchies from {file}")]
+    Discover {
+        /// The file in /proc.
+        file: &'static str,
+        /// What the system answered.
+        source: io::Error,
+    },
+    /// No hierarchy is mounted.
+    #[error("no cgroup file system is mounted; mount one at /sys/fs/cgroup")]
+    NotMounted,
+    /// A path that leaves the tree.
+    #[error("the cgroup path {} must not contain '..'", .0.display())]
+    Path(PathBuf),
+    /// A directory cannot be made.
+    #[error("making the cgroup {}", .directory.display())]
+    Make {
+        /// The directory.
+        directory: PathBuf,
+        /// What the system answered.
+        source: io::Error,
+    },
+    /// Someone else's cgroup.
+    #[error(
+        "the cgroup {} is already there and has processes in it; remove them or choose another cgroupsPath",
+        .0.display()
+    )]
+    Occupied(PathBuf),
+    /// A limit that this host cannot give.
+    #[error(
+        "{limit} needs the cgroup controller {controller}, which this host does not offer; enable it or leave the limit away"
+    )]
+    MissingController {
+        /// The controller's name.
+        controller: &'static str,
+        /// What was asked for.
+        limit: &'static str,
+    },
+    /// A v2 cgroup cannot give controllers to its children while processes are in it.
+    #[error(
+        "the cgroup {} has processes in it and so cannot give the controller {controller} to cgroups below it; choose a cgroupsPath beside it",
+        .directory.display()
+    )]
+    InternalProcesses {
+        /// The cgroup with processes.
+        directory: PathBuf,
+        /// The controller.
+        controller: String,
+    },
+    /// A value that cannot be.
+    #[error("{limit}: {reason}")]
+    Value {
+        /// What was asked for.
+        limit: &'static str,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// A value that the kernel refuses.
+    #[error("writing {value:?} to {}", .file.display())]
+    Write {
+        /// The file in the cgroup.
+        file: PathBuf,
+        /// The value.
+        value: String,
+        /// What the system answered.
+        source: io::Error,
+    },
+    /// A file that cannot be read or opened.
+    #[error("reading {}", .file.display())]
+    Read {
+        /// The file or directory.
+        file: PathBuf,
+        /// What the system answered.
+        source: io::Error,
+    },
+    /// The program that decides about devices was refused.
+    #[error("setting the device rules of the cgroup {}", .directory.display())]
+    Devices {
+        /// The cgroup.
+        directory: PathBuf,
+        /// What the system answered.
+        source: io::Error,
+    },
+    /// Processes that do not stop.
+    #[error("the processes of the cgroup {} were not frozen within {seconds} s", .directory.display())]
+    Freeze {
+        /// The cgroup.
+        directory: PathBuf,
+        /// How long was waited.
+        seconds: u64,
+    },
+    /// A cgroup that is still in use.
+    #[error("removing the cgroup {}", .directory.display())]
+    Remove {
+        /// The cgroup.
+        directory: PathBuf,
+        /// What the system answered.
+        source: io::Error,
+    },
+}
