@@ -1,7 +1,11 @@
 //! The test kit: a place of its own for each test, the built programs, and the images that tests start from.
 
+mod base_images;
+mod http;
 mod programs;
 mod sandbox;
 
+pub use base_images::base_image;
+pub use http::{Answer, await_page, free_port};
 pub use programs::program;
-pub use sandbox::{Ran, Sandbox};
+pub use sandbox::{Ran, RemovedAtEnd, Sandbox, ran};

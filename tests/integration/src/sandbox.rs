@@ -1,10 +1,15 @@
 //! A store and a state directory for one test, gone with it.
 
 use std::ffi::OsStr;
+use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
+use std::sync::mpsc;
+use std::time::Duration;
 
-use crate::program;
+use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
+
+use crate::{base_image, program};
 
 /// A place of its own for one test: root, state, and files.
 pub struct Sandbox {
@@ -118,17 +123,14 @@ impl Sandbox {
     /// Runs `dhow` to its end, with nothing on standard input.
     ///
     /// # Panics
-    /// When it cannot be started.
+    /// When it cannot be started or does not end in time.
+    #[track_caller]
     pub fn dhow<I, S>(&self, args: I) -> Ran
     where
         I: IntoIterator<Item = S>,
         S: AsRef<OsStr>,
     {
-        self.command(args)
-            .stdin(Stdio::null())
-            .output()
-            .expect("start dhow")
-            .into()
+        ran(self.command(args), b"")
     }
 
     /// The root file system of a small image as a tar: the distribution's static busybox and what it needs.
@@ -136,20 +138,7 @@ impl Sandbox {
     /// # Panics
     /// When busybox (package busybox-static) or tar is missing.
     pub fn busybox_tar(&self) -> PathBuf {
-        let tar = self.path("busybox.tar");
-        if !tar.exists() {
-            let script =
-                Path::new(env!("CARGO_MANIFEST_DIR")).join("../../scripts/busybox-rootfs.sh");
-            let made = Command::new(script)
-                .arg(&tar)
-                .status()
-                .expect("busybox-rootfs.sh");
-            assert!(
-                made.success(),
-                "package busybox-static is missing: make packages"
-            );
-        }
-        tar
+        base_image("busybox")
     }
 
     /// Imports the busybox image under the name `busybox` into this place's store.
@@ -157,8 +146,80 @@ impl Sandbox {
     /// # Panics
     /// When the import fails.
     pub fn import_busybox(&self) {
-        let tar = self.busybox_tar();
-        self.dhow([OsStr::new("import"), tar.as_os_str(), OsStr::new("busybox")])
+        self.import("busybox");
+    }
+
+    /// Imports a minimal Debian under the name `debian` into this place's store. Its `apt-get` reaches the packages as this
+    /// machine's does.
+    ///
+    /// # Panics
+    /// When it cannot be made (package mmdebstrap) or the import fails.
+    pub fn import_debian(&self) {
+        self.import("debian");
+    }
+
+    fn import(&self, name: &str) {
+        let tar = base_image(name);
+        self.dhow([OsStr::new("import"), tar.as_os_str(), OsStr::new(name)])
             .ok();
+    }
+
+    /// Removes a container with this name when the answer goes out of scope, so that a test that fails leaves none running.
+    pub fn removed_at_end(&self, container: &str) -> RemovedAtEnd<'_> {
+        RemovedAtEnd {
+            sandbox: self,
+            container: container.to_owned(),
+        }
+    }
+}
+
+/// The longest that a program of a test may take; the slowest step is a package's installation in a build.
+const LIMIT: Duration = Duration::from_secs(300);
+
+/// Runs a program to its end with this on standard input. It has ended when nobody holds its output open any more, so a
+/// program that leaves another behind with its output is found too.
+///
+/// # Panics
+/// When it cannot be started or does not end within five minutes.
+#[track_caller]
+pub fn ran(mut command: Command, input: &[u8]) -> Ran {
+    let words = format!("{command:?}");
+    let mut child = command
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap_or_else(|error| panic!("{words}: {error}"));
+    let handle = Pid::from_child(&child);
+    let handle = pidfd_open(handle, PidfdFlags::empty()).expect("a handle of the child");
+    let input = input.to_owned();
+    let (done, wait) = mpsc::channel();
+    std::thread::spawn(move || {
+        let mut stdin = child.stdin.take().expect("standard input");
+        // A program that does not read it is no fault of the test.
+        let _ = stdin.write_all(&input);
+        drop(stdin);
+        let _ = done.send(child.wait_with_output());
+    });
+    match wait.recv_timeout(LIMIT) {
+        Ok(output) => output.expect("wait").into(),
+        Err(_) => {
+            let _ = pidfd_send_signal(&handle, Signal::KILL);
+            panic!("{words} did not end in {LIMIT:?}")
+        }
+    }
+}
+
+/// Removes a container at the end of a test, however it ends.
+#[must_use = "the container is removed when this goes out of scope"]
+pub struct RemovedAtEnd<'a> {
+    sandbox: &'a Sandbox,
+    container: String,
+}
+
+impl Drop for RemovedAtEnd<'_> {
+    fn drop(&mut self) {
+        // It may be gone already, and a failure here must not hide the test's own.
+        self.sandbox.dhow(["rm", "-f", &self.container]);
     }
 }
