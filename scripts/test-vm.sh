@@ -2,6 +2,7 @@
 # Boots the distribution's own kernel in qemu, with the built programs in an initramfs, and runs tests/vm/checks.sh there:
 # what a machine with hybrid cgroups, or a root without CAP_SYS_RESOURCE, cannot show. The processor is emulated, so that it runs anywhere.
 # Needs the packages qemu-system-x86, cpio and busybox-static; the kernel is downloaded and unpacked under target/, not installed.
+# DHOW_VM_RUNTIME=/usr/sbin/runc runs the checks of the runtime with another one, to see what is the checks' fault.
 # usage: test-vm.sh DIRECTORY-OF-PROGRAMS [v2|v1]...
 set -eu
 programs=$(cd "${1:?usage: test-vm.sh DIRECTORY-OF-PROGRAMS [v2|v1]...}" && pwd)
@@ -59,6 +60,10 @@ initramfs() {
         # Symbols are of no use there, and the whole tree is memory of the guest.
         strip "$tree/bin/$program" 2>/dev/null || :
     done
+    if [ -n "${DHOW_VM_RUNTIME:-}" ]; then
+        cp "$DHOW_VM_RUNTIME" "$tree/bin/"
+        ldd "$DHOW_VM_RUNTIME" | grep -o '/[^ ]*' | while read -r library; do install -D "$library" "$tree$library"; done
+    fi
     for module in overlay loop virtio_pci virtio_blk; do module_closure "$module"; done | awk '!seen[$0]++' |
         while read -r path; do
             cp "$modules/$path" "$tree/modules/"
@@ -79,15 +84,15 @@ boot() {
     timeout "$limit" qemu-system-x86_64 -machine q35,accel=tcg -cpu max -smp 2 -m 1536 -nographic -no-reboot -nic none \
         -kernel "$kernel/boot/vmlinuz-$version" -initrd "$work/initramfs.cpio" \
         -drive "file=$work/disk,if=virtio,format=raw,cache=unsafe" \
-        -append "console=ttyS0 loglevel=3 panic=-1 dhow.mode=$1" </dev/null >"$work/output" 2>&1 &
+        -append "console=ttyS0 loglevel=3 panic=-1 dhow.mode=$1${DHOW_VM_RUNTIME:+ dhow.runtime=${DHOW_VM_RUNTIME##*/}}" </dev/null >"$work/output" 2>&1 &
     qemu=$!
     # Printed as it comes, without what the firmware and the kernel say.
-    tail -n +1 -f --pid="$qemu" "$work/output" 2>/dev/null | sed -nu 's/\r$//; s/^.*dhow-vm: /dhow-vm: /; /^\[ *[0-9.]*\] /d; /^dhow-vm: /,$p'
+    tail -n +1 -f --pid="$qemu" "$work/output" 2>/dev/null | LC_ALL=C sed -nu 's/\r$//; s/^.*dhow-vm: /dhow-vm: /; /^\[ *[0-9.]*\] /d; /^dhow-vm: /,$p'
     status=0
     wait "$qemu" || status=$?
     qemu=
     rm -f "$work/disk"
-    last=$(tr -d '\r' <"$work/output" | grep -E '^[0-9]+ passed, [0-9]+ failed$' | tail -n 1)
+    last=$(tr -d '\r' <"$work/output" | grep -a -E '^[0-9]+ passed, [0-9]+ failed$' | tail -n 1)
     case $last in
     *' 0 failed') return 0 ;;
     '')

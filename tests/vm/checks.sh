@@ -63,4 +63,6 @@ cgroups_are_as_asked() {
 }
 
 check programs_run cgroups_are_as_asked
+. /vm/runtime.sh
+. /vm/engine.sh
 echo "$passed passed, $failed failed"

@@ -6,6 +6,8 @@ if [ "${1:-}" != second ]; then
     mkdir /new
     mount -t tmpfs -o mode=755 tmpfs /new
     cp -a /bin /modules /vm /init /new/
+    # With another runtime come its libraries.
+    cp -a /lib /lib64 /usr /new/ 2>/dev/null
     mkdir -p /new/dev /new/proc /new/sys /new/tmp /new/etc /new/root /new/run /new/var/lib /new/data
     exec switch_root /new /init second
 fi
@@ -18,6 +20,8 @@ mount -t tmpfs tmpfs /dev/shm
 exec </dev/console >/dev/console 2>&1
 chmod 1777 /tmp
 mode=$(sed 's/.*dhow\.mode=\([a-z0-9]*\).*/\1/' /proc/cmdline)
+# The firmware leaves its line open.
+echo
 echo "dhow-vm: $mode, Linux $(uname -r), up for $(cut -d' ' -f1 /proc/uptime) s"
 while read -r module; do
     insmod "/modules/$module" || echo "dhow-vm: no module $module"

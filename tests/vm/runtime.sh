@@ -1,0 +1,194 @@
+# Checks of dhow-runtime alone, with runc's flags: a bundle with busybox, and limits written into its config.json. Read by checks.sh.
+# shellcheck shell=sh
+runtime=$(sed -n 's/.*dhow\.runtime=\([^ ]*\).*/\1/p' /proc/cmdline)
+runtime=${runtime:-dhow-runtime}
+mkdir -p /data/rootfs /data/files /data/bundles
+tar -xf /vm/busybox.tar -C /data/rootfs
+disk=$(cat /sys/block/vda/dev)
+
+every_capability=$(for name in CHOWN DAC_OVERRIDE DAC_READ_SEARCH FOWNER FSETID KILL SETGID SETUID SETPCAP LINUX_IMMUTABLE NET_BIND_SERVICE \
+    NET_BROADCAST NET_ADMIN NET_RAW IPC_LOCK IPC_OWNER SYS_MODULE SYS_RAWIO SYS_CHROOT SYS_PTRACE SYS_PACCT SYS_ADMIN SYS_BOOT SYS_NICE \
+    SYS_RESOURCE SYS_TIME SYS_TTY_CONFIG MKNOD LEASE AUDIT_WRITE AUDIT_CONTROL SETFCAP MAC_OVERRIDE MAC_ADMIN SYSLOG WAKE_ALARM \
+    BLOCK_SUSPEND AUDIT_READ PERFMON BPF CHECKPOINT_RESTORE; do printf '"CAP_%s",' "$name"; done | sed 's/,$//')
+
+# Writes the bundle NAME whose container runs SCRIPT with the resources of RESOURCES (JSON).
+# Read besides: capabilities, rlimits (JSON lists) and oom (a number).
+bundle() {
+    mkdir -p "/data/bundles/$1"
+    printf '%s\n' "$3" >"/data/rootfs/$1.sh"
+    capabilities=${capabilities:-'"CAP_MKNOD","CAP_KILL","CAP_DAC_OVERRIDE"'}
+    cat >"/data/bundles/$1/config.json" <<END
+{ "ociVersion": "1.0.2",
+  "process": { "user": { "uid": 0, "gid": 0 }, "args": ["/bin/sh", "/$1.sh"], "env": ["PATH=/bin"], "cwd": "/", "noNewPrivileges": true,
+    "capabilities": { "bounding": [$capabilities], "effective": [$capabilities], "permitted": [$capabilities] },
+    "rlimits": [${rlimits:-}], "oomScoreAdj": ${oom:-0} },
+  "root": { "path": "/data/rootfs" },
+  "hostname": "inside",
+  "mounts": [
+    { "destination": "/proc", "type": "proc", "source": "proc" },
+    { "destination": "/dev", "type": "tmpfs", "source": "tmpfs", "options": ["nosuid", "strictatime", "mode=755", "size=65536k"] },
+    { "destination": "/tmp", "type": "tmpfs", "source": "tmpfs", "options": ["mode=1777"] },
+    { "destination": "/sys", "type": "sysfs", "source": "sysfs", "options": ["nosuid", "noexec", "nodev", "ro"] },
+    { "destination": "/sys/fs/cgroup", "type": "cgroup", "source": "cgroup", "options": ["nosuid", "noexec", "nodev", "relatime", "ro"] },
+    { "destination": "/var/www", "type": "bind", "source": "/data/files", "options": ["rbind", "rw"] } ],
+  "linux": { "cgroupsPath": "/dhow-vm/$1", "resources": { $2 },
+    "namespaces": [{ "type": "pid" }, { "type": "mount" }, { "type": "uts" }, { "type": "ipc" }, { "type": "network" }, { "type": "cgroup" }] } }
+END
+}
+
+rt() { "$runtime" --root /run/runtime "$@"; }
+
+# bundle() and run, in the foreground.
+contain() {
+    bundle "$@"
+    rt run --bundle "/data/bundles/$1" "$1"
+}
+
+# bundle() and run, in the background.
+detach() {
+    bundle "$@"
+    rt run -d --bundle "/data/bundles/$1" "$1" >/dev/null </dev/null 2>&1
+}
+
+cgroup_directories() { find /sys/fs/cgroup -type d -path "*dhow-vm/$1*"; }
+
+runtime_runs_and_gives_the_status() {
+    holds "$(contain hello '' 'hostname; exit 0')" inside
+    status=0
+    contain seven '' 'exit 7' || status=$?
+    [ "$status" = 7 ] || fail "status $status"
+    [ -z "$(cgroup_directories seven)" ] || fail "a cgroup is left: $(cgroup_directories seven)"
+}
+
+runtime_own_cgroup_is_the_root_it_sees() {
+    case $mode in
+    v2) holds "$(contain own '' 'cat /proc/self/cgroup')" '0::/' ;;
+    v1) holds "$(contain own '' 'cat /proc/self/cgroup')" ':memory:/' ;;
+    esac
+    ! contain own2 '' 'cat /proc/self/cgroup' | grep -q dhow-vm || fail "sees the path above"
+}
+
+runtime_memory_limit_kills() {
+    said=$(contain memory '"memory": { "limit": 33554432 }' '
+        tail /dev/zero >/dev/null
+        echo "status $?"
+        cat /sys/fs/cgroup/memory.max /sys/fs/cgroup/memory.events /sys/fs/cgroup/memory/memory.limit_in_bytes /sys/fs/cgroup/memory/memory.oom_control 2>/dev/null
+        exit 0')
+    holds "$said" 'status 137'
+    holds "$said" 33554432
+    holds "$said" 'oom_kill 1'
+}
+
+runtime_cpu_quota_holds() {
+    said=$(contain cpu '"cpu": { "quota": 25000, "period": 100000 }' '
+        used() { sed -n "s/^usage_usec //p" /sys/fs/cgroup/cpu.stat 2>/dev/null || cat /sys/fs/cgroup/cpuacct/cpuacct.usage; }
+        before=$(used); read -r from rest </proc/uptime; end=$((${from%.*} + 5))
+        while read -r to rest </proc/uptime; [ "${to%.*}" -lt "$end" ]; do :; done
+        echo "$before $(used) $from $to"')
+    # v1 counts in nanoseconds.
+    echo "$said" | awk -v unit="$([ "$mode" = v1 ] && echo 1e9 || echo 1e6)" '{ share = ($2 - $1) / unit / ($4 - $3)
+        print "share", share; exit (share > 0.1 && share < 0.35) ? 0 : 1 }' || fail "not a quarter: $said"
+}
+
+runtime_cpuset_holds() {
+    [ "$(nproc)" = 2 ] || fail "the guest has $(nproc) processors"
+    [ "$(contain cpuset '"cpu": { "cpus": "1" }' 'grep Cpus_allowed_list /proc/self/status' | tr -dc 0-9)" = 1 ]
+}
+
+runtime_pids_limit_holds() {
+    said=$(contain pids '"pids": { "limit": 8 }' '
+        for i in 1 2 3 4 5 6 7 8 9 10 11 12; do sleep 1 & done
+        echo not reached' 2>&1 || :)
+    holds "$said" "can't fork"
+}
+
+runtime_write_rate_holds() {
+    # v1 knows whose a write is only when it does not go through the page cache.
+    write='cat /proc/uptime; dd if=/dev/zero of=/var/www/FILE bs=256k count=24 conv=fsync oflag=direct 2>&1; cat /proc/uptime; exit 0'
+    for limited in no yes; do
+        limits=
+        [ "$limited" = no ] || limits="\"blockIO\": { \"throttleWriteBpsDevice\": [{ \"major\": ${disk%:*}, \"minor\": ${disk#*:}, \"rate\": 1572864 }] }"
+        said=$(contain "rate-$limited" "$limits" "$(echo "$write" | sed "s/FILE/$limited/")")
+        took=$(echo "$said" | awk 'NF == 2 && $1 ~ /^[0-9.]+$/ { if (start == "") start = $1; end = $1 } END { printf "%d", (end - start) * 10 }')
+        echo "limited: $limited, 6 MiB took $took tenths of a second"
+        if [ "$limited" = yes ]; then [ "$took" -ge 33 ] && [ "$took" -le 80 ]; else [ "$took" -lt 20 ]; fi || fail "$said"
+    done
+    [ "$mode" = v2 ] || return 0
+    # Through the page cache as well: the writeback of a file is charged to the container that made it.
+    said=$(contain rate-cached "$limits" "$(echo "$write" | sed 's/ oflag=direct//; s/FILE/cached/')")
+    took=$(echo "$said" | awk 'NF == 2 && $1 ~ /^[0-9.]+$/ { if (start == "") start = $1; end = $1 } END { printf "%d", (end - start) * 10 }')
+    echo "through the page cache: 6 MiB took $took tenths of a second"
+    [ "$took" -ge 33 ] || fail "$said"
+}
+
+runtime_device_rules_hold() {
+    script="mknod /tmp/disk b ${disk%:*} ${disk#*:} && head -c 1 /tmp/disk >/dev/null && echo opened; echo x >/dev/null && echo null is allowed; exit 0"
+    said=$(contain device-refused '"devices": [{ "allow": false, "access": "rwm" }]' "$script" 2>&1)
+    holds "$said" 'not permitted'
+    holds "$said" 'null is allowed'
+    case $said in *opened*) fail "$said" ;; esac
+    said=$(contain device-allowed "\"devices\": [{ \"allow\": false, \"access\": \"rwm\" }, { \"allow\": true, \"type\": \"b\", \"major\": ${disk%:*}, \"minor\": ${disk#*:}, \"access\": \"rm\" }]" \
+        "$script; echo x >/tmp/disk && echo written; exit 0")
+    holds "$said" opened
+    case $said in *written*) fail "$said" ;; esac
+}
+
+runtime_exec_joins_the_cgroup() {
+    detach joined '"pids": { "limit": 20 }' 'sleep 100'
+    said=$(rt exec joined cat /proc/self/cgroup)
+    rt exec joined true
+    procs=$(cat "$(cgroup_directories joined | grep -E '^/sys/fs/cgroup/(pids/)?dhow-vm' | head -n 1)/cgroup.procs" | wc -l)
+    rt kill joined KILL
+    sleep 1
+    rt delete joined
+    ! echo "$said" | grep -q '\.\.' || fail "outside the container's cgroup: $said"
+    [ "$procs" -ge 1 ] || fail "no process in the cgroup"
+    [ -z "$(cgroup_directories joined)" ] || fail "a cgroup is left"
+}
+
+runtime_pause_freezes() {
+    detach frozen '' 'while sleep 0.1; do echo tick >>/var/www/ticks; done'
+    sleep 1
+    rt pause frozen
+    holds "$(rt state frozen)" paused
+    before=$(wc -l </data/files/ticks)
+    sleep 1
+    after=$(wc -l </data/files/ticks)
+    rt resume frozen
+    sleep 1
+    later=$(wc -l </data/files/ticks)
+    rt delete --force frozen
+    [ "$before" = "$after" ] || fail "ran on: $before, $after"
+    [ "$after" != "$later" ] || fail "did not wake: $after"
+    [ -z "$(cgroup_directories frozen)" ] || fail "a cgroup is left"
+}
+
+runtime_update_changes_limits() {
+    detach updated '"memory": { "limit": 67108864 }' 'sleep 100'
+    rt update --memory 33554432 --pids-limit 17 updated
+    said=$(rt exec updated sh -c 'cat /sys/fs/cgroup/memory.max /sys/fs/cgroup/pids.max /sys/fs/cgroup/memory/memory.limit_in_bytes /sys/fs/cgroup/pids/pids.max 2>/dev/null; exit 0')
+    rt delete --force updated
+    holds "$said" 33554432
+    holds "$said" 17
+}
+
+# From here on: what needs CAP_SYS_RESOURCE.
+runtime_raises_rlimits() {
+    ulimit -n 1024
+    rlimits='{ "type": "RLIMIT_NOFILE", "soft": 20000, "hard": 30000 }'
+    [ "$(contain rlimit '' 'ulimit -Sn; ulimit -Hn' | tr '\n' ' ')" = '20000 30000 ' ]
+}
+
+runtime_lowers_oom_score() {
+    oom=-500
+    [ "$(contain oom '' 'cat /proc/self/oom_score_adj')" = -500 ]
+}
+
+runtime_gives_every_capability() {
+    capabilities=$every_capability
+    holds "$(contain powers '' 'grep CapEff /proc/self/status')" 000001ffffffffff
+}
+
+check runtime_runs_and_gives_the_status runtime_own_cgroup_is_the_root_it_sees runtime_memory_limit_kills runtime_cpu_quota_holds runtime_cpuset_holds \
+    runtime_pids_limit_holds runtime_write_rate_holds runtime_device_rules_hold runtime_exec_joins_the_cgroup runtime_pause_freezes \
+    runtime_update_changes_limits runtime_raises_rlimits runtime_lowers_oom_score runtime_gives_every_capability
