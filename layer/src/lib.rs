@@ -1,53 +1,28 @@
 //! A layer's two forms, tar stream and directory tree, and each turned into the other, confined to its root.
+//!
+//! Names in a tar are hostile until shown otherwise: every one is resolved by the kernel below the root's descriptor.
 
+mod attributes;
 mod error;
+mod header;
+mod inherit;
 mod options;
+mod pack;
+mod place;
+mod remove;
+mod stream;
+mod unpack;
 
 pub use error::{PackError, UnpackError};
+pub use inherit::{inherit, inherit_root};
 pub use options::{
     ExtractOptions, Extracted, PackOptions, Packed, UnpackOptions, Unpacked, XattrFlavour,
 };
+pub use pack::pack;
+pub use remove::remove_tree;
+pub use unpack::{extract, unpack};
 
-use std::io::{Read, Write};
-use std::os::fd::BorrowedFd;
-
-/// Unpacks a layer's tar stream into the empty directory `into`: whiteouts become the overlay's (image-spec, layer.md).
-/// Reads `tar` to its very end, so that a digest of all its bytes can be taken on the way.
-///
-/// # Errors
-/// When the stream is no tar, names places outside of its root, or the file system refuses.
-#[allow(clippy::todo)]
-pub fn unpack(
-    _tar: impl Read,
-    _into: BorrowedFd<'_>,
-    _options: &UnpackOptions,
-) -> Result<Unpacked, UnpackError> {
-    todo!()
-}
-
-/// Extracts a plain tar stream into the live root `root`, at the directory that the options name; what is there is replaced,
-/// directories are merged. Links are followed inside the root only.
-///
-/// # Errors
-/// As [`unpack`].
-#[allow(clippy::todo)]
-pub fn extract(
-    _tar: impl Read,
-    _root: BorrowedFd<'_>,
-    _options: &ExtractOptions,
-) -> Result<Extracted, UnpackError> {
-    todo!()
-}
-
-/// Packs a tree into a tar stream of form version 1 (docs/tar-form.md): the same tree gives the same bytes.
-///
-/// # Errors
-/// When the tree cannot be read or `out` not be written.
-#[allow(clippy::todo)]
-pub fn pack(
-    _tree: BorrowedFd<'_>,
-    _out: impl Write,
-    _options: &PackOptions<'_>,
-) -> Result<Packed, PackError> {
-    todo!()
-}
+/// How a whiteout is written in a layer's tar: this before the name (image-spec, layer.md).
+const WHITEOUT: &[u8] = b".wh.";
+/// The file that makes its directory opaque.
+const OPAQUE: &[u8] = b".wh..wh..opq";

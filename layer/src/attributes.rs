@@ -1,0 +1,54 @@
+//! Owner, mode, extended attributes and times: what is kept of them, and in which order they are set.
+
+use std::os::fd::BorrowedFd;
+
+use rustix::fs::{Timespec, Timestamps, UTIME_OMIT, XattrFlags};
+use rustix::io::Errno;
+
+use crate::options::XattrFlavour;
+
+/// Whether a layer keeps this extended attribute. Those of the overlay are never taken from a tar (a mount would obey them),
+/// labels of security modules belong to the machine.
+pub(crate) fn is_kept(name: &[u8]) -> bool {
+    name == b"security.capability"
+        || name == b"system.posix_acl_access"
+        || name == b"system.posix_acl_default"
+        || (name.starts_with(b"user.") && !is_overlay(name))
+}
+
+/// Whether it is one of the overlay's own marks, of either flavour.
+pub(crate) fn is_overlay(name: &[u8]) -> bool {
+    name.starts_with(b"trusted.overlay.") || name.starts_with(b"user.overlay.")
+}
+
+/// Marks a directory as hiding the one below it.
+pub(crate) fn set_opaque(directory: BorrowedFd<'_>, flavour: XattrFlavour) -> Result<(), Errno> {
+    rustix::fs::fsetxattr(directory, flavour.opaque(), b"y", XattrFlags::empty())
+}
+
+/// Only the time of the last change is set.
+pub(crate) fn times(mtime: (i64, u32)) -> Timestamps {
+    Timestamps {
+        last_access: Timespec {
+            tv_sec: 0,
+            tv_nsec: UTIME_OMIT,
+        },
+        last_modification: Timespec {
+            tv_sec: mtime.0,
+            tv_nsec: i64::from(mtime.1),
+        },
+    }
+}
+
+/// A file capability in the form that names no user namespace (revision 2), which is what a tar carries.
+pub(crate) fn portable_capability(value: Vec<u8>) -> Vec<u8> {
+    const REVISION_2: u8 = 2;
+    const REVISION_3: u8 = 3;
+    // struct vfs_ns_cap_data: magic and flags, two pairs of sets, the owner's id.
+    if value.len() == 24 && value[3] == REVISION_3 {
+        let mut shorter = value[..20].to_vec();
+        shorter[3] = REVISION_2;
+        return shorter;
+    }
+    value
+}

@@ -1,0 +1,430 @@
+//! Tree to tar, form version 1: the same tree gives the same bytes.
+
+use std::collections::HashMap;
+use std::io::{self, Write};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+use dhow_image::{Algorithm, DiffId, Hasher};
+use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, Stat};
+use rustix::io::Errno;
+use tar::EntryType;
+
+use crate::attributes::{is_kept, is_overlay, portable_capability, times};
+use crate::header::{self, Fields};
+use crate::options::{PackOptions, Packed};
+use crate::place::{is_whiteout, lossy, open_inside};
+use crate::{OPAQUE, PackError, WHITEOUT};
+
+const CHUNK: usize = 256 * 1024;
+
+/// Name and value.
+type Xattr = (Vec<u8>, Vec<u8>);
+
+/// Packs a tree into a tar stream of form version 1 (docs/tar-form.md): the same tree gives the same bytes.
+///
+/// # Errors
+/// When the tree cannot be read or `out` not be written.
+pub fn pack(
+    tree: BorrowedFd<'_>,
+    out: impl Write,
+    options: &PackOptions<'_>,
+) -> Result<Packed, PackError> {
+    let mut packer = Packer {
+        out: HashingWriter {
+            out,
+            hasher: Hasher::new(Algorithm::Sha256),
+            buffer: Vec::with_capacity(2 * CHUNK),
+            size: 0,
+        },
+        options,
+        links: HashMap::new(),
+        entries: 0,
+        path: Vec::new(),
+        names: vec![0; 4096],
+    };
+    let root = tree
+        .try_clone_to_owned()
+        .map_err(|source| packer.failed("open the root", source))?;
+    let stat = rustix::fs::fstat(&root).map_err(packer.cannot("read its attributes"))?;
+    packer.directory(&root, &stat)?;
+    packer.finish()
+}
+
+struct Packer<'a, W> {
+    out: HashingWriter<W>,
+    options: &'a PackOptions<'a>,
+    /// The first path of each file that has several.
+    links: HashMap<(u64, u64), Vec<u8>>,
+    entries: u64,
+    /// The path that is being packed, without a slash at either end.
+    path: Vec<u8>,
+    /// Room for names of extended attributes.
+    names: Vec<u8>,
+}
+
+impl<W: Write> Packer<'_, W> {
+    fn directory(&mut self, directory: &OwnedFd, stat: &Stat) -> Result<(), PackError> {
+        let (xattrs, opaque) = self.xattrs(directory, true)?;
+        let name = match self.path.as_slice() {
+            b"" => b"./".to_vec(),
+            path => [path, b"/"].concat(),
+        };
+        self.header(&Fields {
+            name: &name,
+            xattrs: &xattrs,
+            ..fields(EntryType::Directory, stat)
+        });
+        if opaque {
+            let prefix = if self.path.is_empty() {
+                &b""[..]
+            } else {
+                &name
+            };
+            self.mark(&[prefix, OPAQUE].concat());
+        }
+        let mut children = Vec::new();
+        for entry in Dir::read_from(directory).map_err(self.cannot("list it"))? {
+            let entry = entry.map_err(self.cannot("list it"))?;
+            let child = entry.file_name().to_bytes();
+            if child != b"." && child != b".." {
+                children.push((child.to_vec(), entry.file_type()));
+            }
+        }
+        children.sort_unstable_by(|a, b| a.0.cmp(&b.0));
+        let length = self.path.len();
+        for (child, kind) in children {
+            if length > 0 {
+                self.path.push(b'/');
+            }
+            self.path.extend_from_slice(&child);
+            self.entry(directory, &child, kind)?;
+            self.path.truncate(length);
+        }
+        if self.options.normalise && stat.st_mtime_nsec != 0 {
+            rustix::fs::futimens(directory, &times((stat.st_mtime, 0)))
+                .map_err(self.cannot("set its time to whole seconds"))?;
+        }
+        self.out.flush_if_full().map_err(PackError::Write)
+    }
+
+    fn entry(&mut self, parent: &OwnedFd, name: &[u8], kind: FileType) -> Result<(), PackError> {
+        let open = |flags: OFlags| {
+            let flags = flags | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+            rustix::fs::openat(parent, name, flags, Mode::empty())
+        };
+        match kind {
+            FileType::Directory => {
+                let directory =
+                    open(OFlags::RDONLY | OFlags::DIRECTORY).map_err(self.cannot("open it"))?;
+                let stat =
+                    rustix::fs::fstat(&directory).map_err(self.cannot("read its attributes"))?;
+                self.directory(&directory, &stat)
+            }
+            FileType::RegularFile => {
+                let file = open(OFlags::RDONLY).map_err(self.cannot("open it"))?;
+                let stat = rustix::fs::fstat(&file).map_err(self.cannot("read its attributes"))?;
+                if self.is_linked(&stat) {
+                    return Ok(());
+                }
+                self.regular(&file, &stat)
+            }
+            _ => self.special(parent, name),
+        }
+    }
+
+    fn regular(&mut self, file: &OwnedFd, stat: &Stat) -> Result<(), PackError> {
+        let (xattrs, _) = self.xattrs(file, false)?;
+        let size = u64::try_from(stat.st_size).unwrap_or(0);
+        let path = std::mem::take(&mut self.path);
+        self.header(&Fields {
+            name: &path,
+            size,
+            xattrs: &xattrs,
+            ..fields(EntryType::Regular, stat)
+        });
+        self.path = path;
+        let mut left = size;
+        while left > 0 {
+            let wanted = usize::try_from(left).unwrap_or(CHUNK).min(CHUNK);
+            let count = self
+                .out
+                .fill_from(file, wanted)
+                .map_err(self.cannot("read its content"))?;
+            if count == 0 {
+                return Err(PackError::Changed {
+                    path: lossy(&self.path),
+                });
+            }
+            left -= count as u64;
+            self.out.flush_if_full().map_err(PackError::Write)?;
+        }
+        self.out.pad();
+        if self.options.normalise && stat.st_mtime_nsec != 0 {
+            rustix::fs::futimens(file, &times((stat.st_mtime, 0)))
+                .map_err(self.cannot("set its time to whole seconds"))?;
+        }
+        Ok(())
+    }
+
+    /// Links, devices, fifos, whiteouts and sockets: what is never opened.
+    fn special(&mut self, parent: &OwnedFd, name: &[u8]) -> Result<(), PackError> {
+        let stat = rustix::fs::statat(parent, name, AtFlags::SYMLINK_NOFOLLOW)
+            .map_err(self.cannot("read its attributes"))?;
+        if is_whiteout(&stat) {
+            let above = self.path.len() - name.len();
+            let mark = [&self.path[..above], WHITEOUT, name].concat();
+            self.mark(&mark);
+            return Ok(());
+        }
+        let kind = match FileType::from_raw_mode(stat.st_mode) {
+            FileType::Symlink => EntryType::Symlink,
+            FileType::CharacterDevice => EntryType::Char,
+            FileType::BlockDevice => EntryType::Block,
+            FileType::Fifo => EntryType::Fifo,
+            // A socket means nothing without the process that listened on it.
+            FileType::Socket if self.options.normalise => {
+                return rustix::fs::unlinkat(parent, name, AtFlags::empty())
+                    .map_err(self.cannot("remove the socket"));
+            }
+            FileType::Socket => return Ok(()),
+            // The directory's listing did not say the type.
+            FileType::Directory | FileType::RegularFile => {
+                return self.entry(parent, name, FileType::from_raw_mode(stat.st_mode));
+            }
+            FileType::Unknown => {
+                return Err(self.failed(
+                    "find out what it is",
+                    io::Error::from(io::ErrorKind::InvalidData),
+                ));
+            }
+        };
+        if self.is_linked(&stat) {
+            return Ok(());
+        }
+        let link = match kind {
+            EntryType::Symlink => rustix::fs::readlinkat(parent, name, Vec::new())
+                .map_err(self.cannot("read the link"))?
+                .into_bytes(),
+            _ => Vec::new(),
+        };
+        let device = match kind {
+            EntryType::Char | EntryType::Block => (
+                rustix::fs::major(stat.st_rdev),
+                rustix::fs::minor(stat.st_rdev),
+            ),
+            _ => (0, 0),
+        };
+        let path = std::mem::take(&mut self.path);
+        self.header(&Fields {
+            name: &path,
+            link: &link,
+            device,
+            ..fields(kind, &stat)
+        });
+        self.path = path;
+        if self.options.normalise && stat.st_mtime_nsec != 0 {
+            let flags = AtFlags::SYMLINK_NOFOLLOW;
+            rustix::fs::utimensat(parent, name, &times((stat.st_mtime, 0)), flags)
+                .map_err(self.cannot("set its time to whole seconds"))?;
+        }
+        Ok(())
+    }
+
+    /// Writes a hard link where another path of the same file was packed already.
+    fn is_linked(&mut self, stat: &Stat) -> bool {
+        if stat.st_nlink < 2 {
+            return false;
+        }
+        let key = (stat.st_dev, stat.st_ino);
+        let Some(first) = self.links.get(&key).cloned() else {
+            self.links.insert(key, self.path.clone());
+            return false;
+        };
+        let path = std::mem::take(&mut self.path);
+        self.header(&Fields {
+            name: &path,
+            link: &first,
+            ..fields(EntryType::Link, stat)
+        });
+        self.path = path;
+        true
+    }
+
+    /// An empty file whose name is what matters.
+    fn mark(&mut self, name: &[u8]) {
+        self.header(&Fields {
+            name,
+            link: b"",
+            kind: EntryType::Regular,
+            mode: 0,
+            uid: 0,
+            gid: 0,
+            mtime: 0,
+            size: 0,
+            device: (0, 0),
+            xattrs: &[],
+        });
+    }
+
+    /// The attributes that a layer keeps, and whether the directory is opaque; the overlay's own go where the tree is normalised.
+    fn xattrs(
+        &mut self,
+        file: &OwnedFd,
+        is_directory: bool,
+    ) -> Result<(Vec<Xattr>, bool), PackError> {
+        let length = loop {
+            match rustix::fs::flistxattr(file, self.names.as_mut_slice()) {
+                Ok(length) => break length,
+                Err(Errno::OPNOTSUPP) => break 0,
+                Err(Errno::RANGE) => self.names.resize(65536, 0),
+                Err(error) => return Err(self.cannot("list its extended attributes")(error)),
+            }
+        };
+        let mut kept = Vec::new();
+        let mut opaque = false;
+        if length == 0 {
+            return Ok((kept, opaque));
+        }
+        let names = self.names[..length].to_vec();
+        for name in names.split(|b| *b == 0).filter(|name| !name.is_empty()) {
+            if is_directory && name == self.options.flavour.opaque().as_bytes() {
+                let value = self.xattr(file, name)?;
+                opaque = value == b"y" && self.hides_something();
+                if opaque {
+                    continue;
+                }
+            }
+            if is_overlay(name) {
+                if self.options.normalise {
+                    rustix::fs::fremovexattr(file, name)
+                        .map_err(self.cannot("remove a mark of the overlay"))?;
+                }
+            } else if is_kept(name) {
+                let mut value = self.xattr(file, name)?;
+                if name == b"security.capability" {
+                    value = portable_capability(value);
+                }
+                kept.push((name.to_vec(), value));
+            }
+        }
+        kept.sort();
+        Ok((kept, opaque))
+    }
+
+    fn xattr(&self, file: &OwnedFd, name: &[u8]) -> Result<Vec<u8>, PackError> {
+        let mut value = vec![0; 256];
+        loop {
+            match rustix::fs::fgetxattr(file, name, value.as_mut_slice()) {
+                Ok(length) => {
+                    value.truncate(length);
+                    return Ok(value);
+                }
+                Err(Errno::RANGE) if value.len() < 65536 => value.resize(65536, 0),
+                Err(error) => return Err(self.cannot("read an extended attribute")(error)),
+            }
+        }
+    }
+
+    /// Whether a layer below has the directory at the current path, so that hiding it means something.
+    fn hides_something(&self) -> bool {
+        if !self.options.normalise {
+            return true;
+        }
+        let path = if self.path.is_empty() {
+            b"."
+        } else {
+            self.path.as_slice()
+        };
+        let lowers = self.options.lowers;
+        lowers.iter().any(|lower| open_inside(*lower, path).is_ok())
+    }
+
+    fn header(&mut self, fields: &Fields<'_>) {
+        self.entries += 1;
+        header::write(fields, &mut self.out.buffer);
+    }
+
+    fn finish(mut self) -> Result<Packed, PackError> {
+        self.out.buffer.resize(self.out.buffer.len() + 1024, 0);
+        self.out.flush().map_err(PackError::Write)?;
+        Ok(Packed {
+            diff_id: DiffId(self.out.hasher.finish()),
+            size: self.out.size,
+            entries: self.entries,
+        })
+    }
+
+    fn cannot(&self, doing: &'static str) -> impl Fn(Errno) -> PackError + use<W> {
+        let path = lossy(&self.path);
+        move |error| PackError::Read {
+            path: path.clone(),
+            doing,
+            source: error.into(),
+        }
+    }
+
+    fn failed(&self, doing: &'static str, source: io::Error) -> PackError {
+        PackError::Read {
+            path: lossy(&self.path),
+            doing,
+            source,
+        }
+    }
+}
+
+fn fields<'a>(kind: EntryType, stat: &Stat) -> Fields<'a> {
+    Fields {
+        name: b"",
+        link: b"",
+        kind,
+        mode: match kind {
+            EntryType::Symlink => 0o777,
+            _ => stat.st_mode & 0o7777,
+        },
+        uid: stat.st_uid,
+        gid: stat.st_gid,
+        mtime: stat.st_mtime,
+        size: 0,
+        device: (0, 0),
+        xattrs: &[],
+    }
+}
+
+/// Gathers small pieces, and digests what goes out.
+struct HashingWriter<W> {
+    out: W,
+    hasher: Hasher,
+    buffer: Vec<u8>,
+    size: u64,
+}
+
+impl<W: Write> HashingWriter<W> {
+    fn fill_from(&mut self, file: impl AsFd, wanted: usize) -> Result<usize, Errno> {
+        let length = self.buffer.len();
+        self.buffer.resize(length + wanted, 0);
+        let count = rustix::io::read(file, &mut self.buffer[length..]);
+        self.buffer.truncate(length + *count.as_ref().unwrap_or(&0));
+        count
+    }
+
+    fn pad(&mut self) {
+        let total = self.size + self.buffer.len() as u64;
+        let padding = usize::try_from(total.next_multiple_of(512) - total).unwrap_or(0);
+        self.buffer.resize(self.buffer.len() + padding, 0);
+    }
+
+    fn flush_if_full(&mut self) -> io::Result<()> {
+        if self.buffer.len() >= CHUNK {
+            return self.flush();
+        }
+        Ok(())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.hasher.update(&self.buffer);
+        self.size += self.buffer.len() as u64;
+        self.out.write_all(&self.buffer)?;
+        self.buffer.clear();
+        Ok(())
+    }
+}
