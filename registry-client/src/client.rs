@@ -6,6 +6,12 @@ use dhow_image::{
 };
 
 use crate::Credentials;
+use crate::auth::Authorizer;
+use crate::manifest::{self, Resolved};
+use crate::pull::{Pull, Pulled};
+use crate::push::{Push, Pushed};
+use crate::repository::{Access, Repository};
+use crate::transport::Transport;
 
 /// How a client works.
 #[derive(Clone, Debug)]
@@ -16,74 +22,15 @@ pub struct ClientOptions {
     pub insecure: Vec<String>,
     /// How many blobs move at the same time.
     pub concurrency: usize,
+    /// Send blobs in chunks of so many bytes; where there is none, whole, and in chunks only when the registry finds them too large.
+    pub chunk: Option<u64>,
 }
 
 /// Speaks to registries, over connections that it keeps.
 pub struct Client {
     options: ClientOptions,
-}
-
-/// What a reference stands for in its registry.
-#[derive(Clone, Debug)]
-pub struct Resolved {
-    /// Names the manifest or index.
-    pub descriptor: Descriptor,
-    /// Its bytes, which have been checked against the descriptor.
-    pub bytes: Vec<u8>,
-}
-
-/// What a pull did.
-#[derive(Clone, Debug)]
-pub struct Pulled {
-    /// The image manifest for the platform; what the reference is to be tagged with.
-    pub manifest: Descriptor,
-    /// What the reference stands for: the same, or the index that the manifest was chosen from.
-    pub resolved: Descriptor,
-    /// How many layers were fetched.
-    pub fetched: usize,
-    /// How many layers the sink had already.
-    pub present: usize,
-    /// The bytes of blobs and manifests that were received.
-    pub bytes: u64,
-    /// The bytes of layers that did not have to be fetched.
-    pub bytes_saved: u64,
-    /// How many HTTP requests were made.
-    pub requests: u64,
-}
-
-/// How a blob came to be in the registry.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum BlobOutcome {
-    /// It was sent.
-    Pushed,
-    /// The repository had it.
-    AlreadyThere,
-    /// The registry linked it from this repository of its own.
-    Mounted(String),
-}
-
-/// A layer or config that a push dealt with.
-#[derive(Clone, Debug)]
-pub struct PushedBlob {
-    /// Names it.
-    pub descriptor: Descriptor,
-    /// How it came to be there.
-    pub outcome: BlobOutcome,
-}
-
-/// What a push did.
-#[derive(Clone, Debug)]
-pub struct Pushed {
-    /// The manifest that the tag now names.
-    pub manifest: Descriptor,
-    /// Whether the tag named it before, so that nothing had to be done.
-    pub unchanged: bool,
-    /// The layers, lowest first, and the config at the end; empty where nothing had to be done.
-    pub blobs: Vec<PushedBlob>,
-    /// The bytes of blobs and manifests that were sent.
-    pub bytes: u64,
-    /// How many HTTP requests were made.
-    pub requests: u64,
+    transport: Transport,
+    authorizer: Authorizer,
 }
 
 impl Default for ClientOptions {
@@ -92,6 +39,7 @@ impl Default for ClientOptions {
             credentials: Credentials::DockerConfig(None),
             insecure: Vec::new(),
             concurrency: 4,
+            chunk: None,
         }
     }
 }
@@ -99,7 +47,22 @@ impl Default for ClientOptions {
 impl Client {
     /// A client; nothing is sent yet.
     pub fn new(options: ClientOptions) -> Self {
-        Self { options }
+        Self {
+            transport: Transport::new(options.concurrency.max(1)),
+            authorizer: Authorizer::new(options.credentials.clone()),
+            options,
+        }
+    }
+
+    fn repository(&self, reference: &ImageReference, access: Access) -> Repository<'_> {
+        let insecure = &self.options.insecure;
+        Repository::new(
+            &self.transport,
+            &self.authorizer,
+            reference,
+            insecure,
+            access,
+        )
     }
 
     /// Asks the reference's registry for the manifest or index that it stands for.
@@ -107,7 +70,13 @@ impl Client {
     /// # Errors
     /// When there is none, who asks may not see it, or the answer is not what its digest says.
     pub fn resolve(&self, reference: &ImageReference) -> Result<Resolved, TransferError> {
-        todo!("{reference} {:?}", self.options)
+        let repository = self.repository(reference, Access::Pull);
+        let (descriptor, bytes) = manifest::fetch(&repository, reference)?;
+        Ok(Resolved {
+            descriptor,
+            bytes,
+            requests: repository.traffic().1,
+        })
     }
 
     /// Fetches the image for `platform`: what `sink` lacks of its layers (lowest begun first), its config and its manifest.
@@ -138,8 +107,15 @@ impl Client {
         sink: &dyn BlobSink,
         progress: &dyn Progress,
     ) -> Result<Pulled, TransferError> {
-        let _ = (sink, progress);
-        todo!("{reference} {resolved:?} {platform}")
+        let pull = Pull {
+            repository: &self.repository(reference, Access::Pull),
+            reference,
+            platform,
+            width: self.options.concurrency,
+            sink,
+            progress,
+        };
+        pull.run(resolved)
     }
 
     /// Sends the image whose manifest is `manifest`: what the registry lacks of its blobs, then the manifest under the reference's tag.
@@ -154,7 +130,15 @@ impl Client {
         locations: &dyn BlobLocations,
         progress: &dyn Progress,
     ) -> Result<Pushed, TransferError> {
-        let _ = (source, locations, progress);
-        todo!("{reference} {manifest:?}")
+        let push = Push {
+            repository: &self.repository(reference, Access::Push),
+            reference,
+            width: self.options.concurrency,
+            chunk: self.options.chunk,
+            source,
+            locations,
+            progress,
+        };
+        push.run(manifest)
     }
 }

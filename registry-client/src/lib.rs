@@ -1,8 +1,26 @@
-//! Speaks the OCI distribution protocol: resolve, pull, push, copy, auth.
+//! Speaks the OCI distribution protocol: resolve, pull, push, auth.
+//!
+//! It is blocking and uses threads where blobs move side by side. What comes goes into a [`dhow_image::BlobSink`] and what goes is read
+//! from a [`dhow_image::BlobSource`], so it knows nothing of how images are kept.
 
+mod auth;
+mod challenge;
 mod client;
 mod credentials;
+mod download;
+mod endpoint;
+mod manifest;
+mod parallel;
+mod pull;
+mod push;
+mod refusal;
+mod repository;
+mod roots;
+mod transport;
+mod upload;
 
-pub use client::{BlobOutcome, Pulled, Pushed, PushedBlob, Resolved};
 pub use client::{Client, ClientOptions};
 pub use credentials::Credentials;
+pub use manifest::Resolved;
+pub use pull::Pulled;
+pub use push::{BlobOutcome, Pushed, PushedBlob};

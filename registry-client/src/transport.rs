@@ -1,0 +1,177 @@
+//! One HTTP request and its answer, without any policy.
+
+use std::io::{self, Read};
+use std::sync::OnceLock;
+use std::time::Duration;
+
+use dhow_image::TransferError;
+use ureq::config::ConfigBuilder;
+use ureq::http::{HeaderName, Method, Request, Response};
+use ureq::tls::TlsConfig;
+use ureq::typestate::AgentScope;
+use ureq::{Agent, Body, SendBody};
+
+use crate::endpoint::is_loopback_url;
+use crate::roots;
+
+/// How long a connection may take to come about.
+const CONNECT: Duration = Duration::from_secs(15);
+/// How long one read or write may take.
+const STALL: Duration = Duration::from_secs(60);
+/// How long an answer may take: a registry may hash a large blob anew, or carry it to its own storage.
+const ANSWER: Duration = Duration::from_secs(300);
+/// How much is read from or written to a connection at once.
+const BUFFER: usize = 256 << 10;
+
+/// Keeps the connections.
+pub(crate) struct Transport {
+    /// For this machine's own registries: no proxy, no TLS.
+    local: Agent,
+    /// For the others; made when it is needed, since reading the authorities takes a while.
+    remote: OnceLock<Agent>,
+    connections: usize,
+}
+
+/// What goes with a request.
+pub(crate) enum Payload<'a> {
+    /// No body.
+    None,
+    /// These bytes, which may be none.
+    Bytes(&'a [u8]),
+    /// What can be opened, anew for each attempt, and its length.
+    Stream(
+        &'a dyn Fn() -> Result<Box<dyn Read + Send + 'a>, TransferError>,
+        u64,
+    ),
+}
+
+/// Why there is no answer.
+pub(crate) enum Failure {
+    /// The connection did not come about or broke.
+    Connection(ureq::Error),
+    /// What was to be sent cannot be read.
+    Source(TransferError),
+    /// The same, in the middle.
+    Reading(io::Error),
+}
+
+/// A request's address and headers.
+pub(crate) struct Head<'a> {
+    pub(crate) method: Method,
+    pub(crate) url: &'a str,
+    pub(crate) headers: &'a [(HeaderName, String)],
+}
+
+impl Transport {
+    /// A transport that keeps as many connections as there are blobs under way.
+    pub(crate) fn new(connections: usize) -> Self {
+        let local = Agent::config_builder().proxy(None);
+        Self {
+            local: configured(local, connections).build().new_agent(),
+            remote: OnceLock::new(),
+            connections,
+        }
+    }
+
+    fn agent(&self, url: &str) -> &Agent {
+        if is_loopback_url(url) {
+            return &self.local;
+        }
+        self.remote.get_or_init(|| {
+            let tls = TlsConfig::builder()
+                .root_certs(roots::authorities())
+                .build();
+            let remote = Agent::config_builder().tls_config(tls);
+            configured(remote, self.connections).build().new_agent()
+        })
+    }
+
+    /// Sends one request and gives its answer, of whatever status. Redirects are answers.
+    pub(crate) fn exchange(
+        &self,
+        head: &Head<'_>,
+        payload: &Payload<'_>,
+    ) -> Result<Response<Body>, Failure> {
+        let mut request = Request::builder().method(head.method.clone()).uri(head.url);
+        for (name, value) in head.headers {
+            request = request.header(name, value);
+        }
+        let bad = |error: ureq::http::Error| Failure::Connection(error.into());
+        let agent = self.agent(head.url);
+        match payload {
+            Payload::None => agent.run(request.body(()).map_err(bad)?),
+            Payload::Bytes(bytes) => agent.run(request.body(*bytes).map_err(bad)?),
+            Payload::Stream(open, length) => {
+                let mut reader = Watched {
+                    reader: open().map_err(Failure::Source)?,
+                    left: *length,
+                    failed: None,
+                };
+                let request = request
+                    .header("content-length", *length)
+                    .body(SendBody::from_reader(&mut reader))
+                    .map_err(bad)?;
+                let answer = agent.run(request);
+                if let Some(error) = reader.failed {
+                    return Err(Failure::Reading(error));
+                }
+                answer
+            }
+        }
+        .map_err(Failure::Connection)
+    }
+}
+
+fn configured(builder: ConfigBuilder<AgentScope>, connections: usize) -> ConfigBuilder<AgentScope> {
+    builder
+        .http_status_as_error(false)
+        .max_redirects(0)
+        .max_redirects_will_error(false)
+        .user_agent(concat!("dhow/", env!("CARGO_PKG_VERSION")))
+        .accept_encoding("identity")
+        .timeout_connect(Some(CONNECT))
+        .timeout_per_read(Some(STALL))
+        .timeout_per_write(Some(STALL))
+        .timeout_recv_response(Some(ANSWER))
+        .input_buffer_size(BUFFER)
+        .output_buffer_size(BUFFER)
+        .max_idle_connections(2 * connections)
+        .max_idle_connections_per_host(2 * connections)
+}
+
+/// Remembers an error of the reader, so that it is not taken for one of the connection, and takes no more than was announced.
+struct Watched<'a> {
+    reader: Box<dyn Read + Send + 'a>,
+    left: u64,
+    failed: Option<io::Error>,
+}
+
+impl Read for Watched<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let most = buffer
+            .len()
+            .min(usize::try_from(self.left).unwrap_or(usize::MAX));
+        if most == 0 {
+            return Ok(0);
+        }
+        let read = match self.reader.read(&mut buffer[..most]) {
+            Ok(0) => Err(io::Error::new(
+                io::ErrorKind::UnexpectedEof,
+                format!("{} bytes are missing", self.left),
+            )),
+            other => other,
+        };
+        match read {
+            Ok(count) => {
+                self.left -= count as u64;
+                Ok(count)
+            }
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => Err(error),
+            Err(error) => {
+                let again = io::Error::new(error.kind(), error.to_string());
+                self.failed = Some(error);
+                Err(again)
+            }
+        }
+    }
+}

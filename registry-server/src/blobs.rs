@@ -1,0 +1,189 @@
+//! Blobs that are asked for: distribution-spec, "Pulling blobs", and RFC 9110, section 14, "Range requests".
+
+use std::io::{Seek as _, SeekFrom};
+use std::sync::Arc;
+
+use axum::body::Body;
+use axum::http::{HeaderMap, Response, StatusCode, header};
+use dhow_image::Digest;
+use tokio::io::AsyncReadExt as _;
+use tokio_util::io::ReaderStream;
+
+use crate::answer::{Code, Refusal};
+use crate::name::RepositoryName;
+use crate::registry::{CONTENT_DIGEST, Registry, empty, text, with_body};
+
+/// How much of a blob is in memory for one who reads it.
+const PIECE: usize = 1 << 18;
+
+const OCTETS: &str = "application/octet-stream";
+
+/// The part of a blob that is asked for.
+#[derive(Debug, PartialEq, Eq)]
+enum Part {
+    Whole,
+    /// From the first byte up to and with the last.
+    Bytes(u64, u64),
+    /// One that the blob does not have.
+    Unsatisfiable,
+}
+
+pub(crate) async fn head(
+    registry: Arc<Registry>,
+    name: RepositoryName,
+    digest: Digest,
+) -> Result<Response<Body>, Refusal> {
+    let wanted = digest.clone();
+    let size = registry
+        .on_disk(move |storage| Ok(storage.blob_size(&name, &wanted)?))
+        .await?
+        .ok_or_else(|| unknown(&digest))?;
+    empty(
+        StatusCode::OK,
+        [
+            (header::CONTENT_LENGTH, size.to_string()),
+            (header::CONTENT_TYPE, OCTETS.into()),
+            (header::ACCEPT_RANGES, "bytes".into()),
+            (CONTENT_DIGEST, digest.to_string()),
+        ],
+    )
+}
+
+pub(crate) async fn get(
+    registry: Arc<Registry>,
+    name: RepositoryName,
+    digest: Digest,
+    headers: &HeaderMap,
+) -> Result<Response<Body>, Refusal> {
+    let etag = format!("\"{digest}\"");
+    if text(headers, header::IF_NONE_MATCH).is_some_and(|known| known.contains(&etag)) {
+        return empty(StatusCode::NOT_MODIFIED, [(header::ETAG, etag)]);
+    }
+    let range = text(headers, header::RANGE).map(str::to_owned);
+    let other = text(headers, header::IF_RANGE).is_some_and(|known| known != etag);
+    let wanted = digest.clone();
+    let (file, size, part) = registry
+        .on_disk(move |storage| {
+            let (mut file, size) = storage
+                .blob(&name, &wanted)?
+                .ok_or_else(|| unknown(&wanted))?;
+            let part = match range {
+                Some(range) if !other => part(&range, size),
+                _ => Part::Whole,
+            };
+            if let Part::Bytes(first, _) = part {
+                file.seek(SeekFrom::Start(first))?;
+            }
+            Ok((file, size, part))
+        })
+        .await?;
+    let (status, length, range) = match part {
+        Part::Whole => (StatusCode::OK, size, None),
+        Part::Bytes(first, last) => (
+            StatusCode::PARTIAL_CONTENT,
+            last - first + 1,
+            Some(format!("bytes {first}-{last}/{size}")),
+        ),
+        Part::Unsatisfiable => {
+            return Err(Refusal::new(
+                Code::SizeInvalid,
+                format!("{digest} has {size} bytes, none of which were asked for"),
+            )
+            .status(StatusCode::RANGE_NOT_SATISFIABLE)
+            .header(header::CONTENT_RANGE, format!("bytes */{size}")));
+        }
+    };
+    let mut file = tokio::fs::File::from_std(file);
+    file.set_max_buf_size(PIECE);
+    let body = Body::from_stream(ReaderStream::with_capacity(file.take(length), PIECE));
+    let mut response = with_body(
+        status,
+        [
+            (header::CONTENT_LENGTH, length.to_string()),
+            (header::CONTENT_TYPE, OCTETS.into()),
+            (header::ACCEPT_RANGES, "bytes".into()),
+            (header::ETAG, etag),
+            (CONTENT_DIGEST, digest.to_string()),
+        ],
+        body,
+    )?;
+    if let Some(range) = range.and_then(|range| range.try_into().ok()) {
+        response.headers_mut().insert(header::CONTENT_RANGE, range);
+    }
+    Ok(response)
+}
+
+pub(crate) async fn delete(
+    registry: Arc<Registry>,
+    name: RepositoryName,
+    digest: Digest,
+) -> Result<Response<Body>, Refusal> {
+    registry
+        .on_disk(move |storage| match storage.unlink_blob(&name, &digest)? {
+            true => Ok(()),
+            false => Err(unknown(&digest)),
+        })
+        .await?;
+    empty(StatusCode::ACCEPTED, [])
+}
+
+fn unknown(digest: &Digest) -> Refusal {
+    Refusal::new(
+        Code::BlobUnknown,
+        format!("this repository has no blob {digest}"),
+    )
+}
+
+/// Reads a `Range` header. A unit or form that we do not know, and more than one range, are answered with the whole, as RFC 9110
+/// allows.
+fn part(range: &str, size: u64) -> Part {
+    let Some((first, last)) = range
+        .strip_prefix("bytes=")
+        .and_then(|range| range.trim().split_once('-'))
+    else {
+        return Part::Whole;
+    };
+    match (first.parse::<u64>(), last.parse::<u64>()) {
+        (Ok(first), Ok(last)) if first > last => Part::Whole,
+        (Ok(first), _) if first >= size => match last {
+            "" => Part::Unsatisfiable,
+            last if last.parse::<u64>().is_ok() => Part::Unsatisfiable,
+            _ => Part::Whole,
+        },
+        (Ok(first), Ok(last)) => Part::Bytes(first, last.min(size - 1)),
+        (Ok(first), Err(_)) if last.is_empty() => Part::Bytes(first, size - 1),
+        (Err(_), Ok(0)) if first.is_empty() => Part::Unsatisfiable,
+        (Err(_), Ok(_)) if first.is_empty() && size == 0 => Part::Unsatisfiable,
+        (Err(_), Ok(count)) if first.is_empty() => Part::Bytes(size - count.min(size), size - 1),
+        _ => Part::Whole,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ranges_are_read_as_the_rfc_has_them() {
+        for (range, size, expected) in [
+            ("bytes=0-3", 10, Part::Bytes(0, 3)),
+            ("bytes=4-", 10, Part::Bytes(4, 9)),
+            ("bytes=4-99", 10, Part::Bytes(4, 9)),
+            ("bytes=-3", 10, Part::Bytes(7, 9)),
+            ("bytes=-30", 10, Part::Bytes(0, 9)),
+            ("bytes=9-9", 10, Part::Bytes(9, 9)),
+            ("bytes=10-", 10, Part::Unsatisfiable),
+            ("bytes=10-20", 10, Part::Unsatisfiable),
+            ("bytes=-0", 10, Part::Unsatisfiable),
+            ("bytes=0-", 0, Part::Unsatisfiable),
+            ("bytes=-1", 0, Part::Unsatisfiable),
+            ("bytes=3-2", 10, Part::Whole),
+            ("bytes=0-1,3-4", 10, Part::Whole),
+            ("bytes=a-b", 10, Part::Whole),
+            ("lines=0-1", 10, Part::Whole),
+            ("bytes=99999999999999999999-", 10, Part::Whole),
+        ] {
+            assert_eq!(part(range, size), expected, "{range} of {size}");
+        }
+    }
+}
