@@ -1,6 +1,7 @@
 //! dhow: builds, ships and runs containers without a daemon.
 
 mod context;
+mod images;
 mod progress;
 mod verbs;
 

@@ -18,6 +18,32 @@ pub(crate) fn reporter(quiet: bool) -> Box<dyn Progress> {
     }
 }
 
+/// A number of bytes as people read it, exact where that is short: `312 B`, `4.2 MB`.
+pub(crate) fn bytes(bytes: u64) -> String {
+    const UNITS: [&str; 4] = ["kB", "MB", "GB", "TB"];
+    if bytes < 1000 {
+        return format!("{bytes} B");
+    }
+    let mut value = bytes as f64 / 1000.0;
+    let mut unit = UNITS[0];
+    for next in &UNITS[1..] {
+        if value < 999.95 {
+            break;
+        }
+        value /= 1000.0;
+        unit = next;
+    }
+    format!("{value:.1} {unit}")
+}
+
+/// A number with its noun: `1 request`, `3 requests`.
+pub(crate) fn count(number: u64, noun: &str) -> String {
+    match number {
+        1 => format!("1 {noun}"),
+        _ => format!("{number} {noun}s"),
+    }
+}
+
 /// A line for every part that ends.
 struct Lines;
 
@@ -59,8 +85,16 @@ impl Progress for Bars {
         };
         bar.set_prefix(part.to_owned());
         bar.set_message(what.to_owned());
-        let bar = self.all.add(bar);
         let mut bars = self.bars.lock().unwrap_or_else(PoisonError::into_inner);
+        // What begins again, because a connection broke, keeps its line.
+        let bar = match bars.get(part) {
+            Some(earlier) => {
+                let bar = self.all.insert_after(earlier, bar);
+                self.all.remove(earlier);
+                bar
+            }
+            None => self.all.add(bar),
+        };
         bars.insert(part.to_owned(), bar);
     }
 
@@ -85,4 +119,28 @@ impl Progress for Bars {
 
 fn style(template: &str) -> ProgressStyle {
     ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bytes_are_rounded_for_people() {
+        for (number, text) in [
+            (0, "0 B"),
+            (999, "999 B"),
+            (1000, "1.0 kB"),
+            (999_949, "999.9 kB"),
+            (999_951, "1.0 MB"),
+            (41_943_040, "41.9 MB"),
+            (5_000_000_000_000_000, "5000.0 TB"),
+        ] {
+            assert_eq!(bytes(number), text);
+        }
+        assert_eq!(
+            (count(1, "request"), count(0, "request")),
+            ("1 request".into(), "0 requests".into())
+        );
+    }
 }

@@ -2,6 +2,9 @@
 
 mod completion;
 mod manual;
+mod pull;
+mod push;
+mod registry;
 mod version;
 
 use std::process::ExitCode;
@@ -18,6 +21,12 @@ pub(crate) enum Verb {
     /// Write the manual pages to a directory
     #[command(hide = true)]
     Manual(manual::Args),
+    /// Fetch an image from a registry
+    Pull(pull::Args),
+    /// Send an image to a registry
+    Push(push::Args),
+    /// Serve a registry of your own
+    Registry(registry::Args),
     /// Show the version of dhow and of the programs it uses
     Version(version::Args),
 }
@@ -27,6 +36,9 @@ impl Verb {
         match self {
             Self::Completion(args) => completion::run(&args),
             Self::Manual(args) => manual::run(&args),
+            Self::Pull(args) => pull::run(&args, context),
+            Self::Push(args) => push::run(&args, context),
+            Self::Registry(args) => registry::run(args, context),
             Self::Version(args) => version::run(&args, context),
         }
     }

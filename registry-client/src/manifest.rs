@@ -36,6 +36,24 @@ pub struct Resolved {
     pub requests: u64,
 }
 
+impl Resolved {
+    /// The image manifest for a platform, as far as it can be told without asking further: what the reference stands for, or what the
+    /// index chooses.
+    ///
+    /// # Errors
+    /// When the index has none for the platform.
+    pub fn manifest(
+        &self,
+        platform: &Platform,
+        reference: &ImageReference,
+    ) -> Result<Descriptor, TransferError> {
+        match DocumentKind::of(self.descriptor.media_type()) {
+            Some(DocumentKind::Index) => choose(&self.bytes, platform, reference),
+            _ => Ok(self.descriptor.clone()),
+        }
+    }
+}
+
 /// The part of a document that says what it is.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]

@@ -1,0 +1,58 @@
+//! `dhow pull`
+
+use std::process::ExitCode;
+
+use dhow_image::{ImageReference, Platform};
+
+use crate::context::Context;
+use crate::images::{self, Arrived};
+use crate::progress::{self, bytes, count};
+
+/// Which image.
+#[derive(clap::Args)]
+pub(crate) struct Args {
+    /// Print the name alone
+    #[arg(short, long)]
+    quiet: bool,
+    /// The platform to choose from an image for several, as OS/ARCHITECTURE[/VARIANT] [default: this machine's]
+    #[arg(long, value_name = "PLATFORM")]
+    platform: Option<Platform>,
+    /// The image's name: [REGISTRY/]REPOSITORY[:TAG|@DIGEST]
+    name: ImageReference,
+}
+
+pub(crate) fn run(args: &Args, context: &Context) -> anyhow::Result<ExitCode> {
+    let platform = args.platform.clone().unwrap_or_else(Platform::host);
+    let lease = context.store()?.lease()?;
+    let progress = progress::reporter(args.quiet);
+    let arrived = images::pull(&lease, &args.name, &platform, progress.as_ref())?;
+    if !args.quiet {
+        print_outcome(&args.name, &arrived);
+    }
+    println!("{}", args.name);
+    Ok(ExitCode::SUCCESS)
+}
+
+fn print_outcome(name: &ImageReference, arrived: &Arrived) {
+    println!("Digest: {}", arrived.digest);
+    match &arrived.pulled {
+        Some(pulled) => {
+            println!("Status: Downloaded newer image for {}", name.familiar());
+            let mut line = format!(
+                "Received {} in {}",
+                bytes(pulled.bytes),
+                count(pulled.requests, "request")
+            );
+            if pulled.present > 0 {
+                line = format!(
+                    "{line}; {} of {} layers were here already, which saved {}",
+                    pulled.present,
+                    pulled.present + pulled.fetched,
+                    bytes(pulled.bytes_saved)
+                );
+            }
+            println!("{line}");
+        }
+        None => println!("Status: Image is up to date for {}", name.familiar()),
+    }
+}
