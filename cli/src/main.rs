@@ -3,6 +3,7 @@
 mod context;
 mod images;
 mod progress;
+mod usage;
 mod verbs;
 
 use std::process::ExitCode;
@@ -34,7 +35,10 @@ fn main() -> ExitCode {
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(error) => {
-            let _ = error.print();
+            match usage::mistake(&error) {
+                Some(line) => eprintln!("dhow: {line}"),
+                None => drop(error.print()),
+            }
             return if error.use_stderr() {
                 ExitCode::from(OWN_ERROR)
             } else {
