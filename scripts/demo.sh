@@ -32,10 +32,10 @@ run() {
 # A port that nobody listens on.
 free_port() {
     port=$1
-    while busybox nc -z 127.0.0.1 "$port" 2>/dev/null; do port=$((port + 1)); done
+    while busybox nc -w 1 127.0.0.1 "$port" </dev/null >/dev/null 2>&1; do port=$((port + 1)); done
     echo "$port"
 }
-fetch() { busybox wget -q -T 5 -O - "$1"; }
+fetch() { timeout 5 busybox wget -q -O - "$1"; }
 # Asks until there is an answer, ten seconds at most.
 await() {
     tries=0

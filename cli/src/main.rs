@@ -35,7 +35,11 @@ fn main() -> ExitCode {
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(error) => {
-            match usage::mistake(&error) {
+            let words: Vec<String> = std::env::args_os()
+                .skip(1)
+                .map(|word| word.to_string_lossy().into_owned())
+                .collect();
+            match usage::mistake(&error, &words) {
                 Some(line) => eprintln!("dhow: {line}"),
                 None => drop(error.print()),
             }

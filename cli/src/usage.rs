@@ -1,15 +1,17 @@
 //! What is wrong with the words that were typed, in one line and with the place to read on.
 
+use clap::CommandFactory;
 use clap::error::ErrorKind;
 
-/// The answer to a mistyped command line; nothing where clap's own answer is a help text that was asked for in effect.
-pub(crate) fn mistake(error: &clap::Error) -> Option<String> {
+/// The answer to a mistyped command line (its words after the program's name); nothing where clap's own answer is a help text that
+/// was asked for in effect.
+pub(crate) fn mistake(error: &clap::Error, words: &[String]) -> Option<String> {
     if !error.use_stderr() || error.kind() == ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand {
         return None;
     }
     let text = error.render().to_string();
     let mut parts = Vec::new();
-    let mut command = "dhow".to_owned();
+    let mut command = verbs_among(words);
     // clap separates the mistake, its hints and the usage by empty lines.
     for paragraph in text.split("\n\n") {
         let line = paragraph.split_whitespace().collect::<Vec<_>>().join(" ");
@@ -22,6 +24,20 @@ pub(crate) fn mistake(error: &clap::Error) -> Option<String> {
         }
     }
     Some(format!("{} (see: {command} --help)", parts.join("; ")))
+}
+
+/// `dhow registry serve` of `--root x registry serve --addr`, where clap shows no usage.
+fn verbs_among(words: &[String]) -> String {
+    let program = crate::Cli::command();
+    let mut command = &program;
+    let mut path = vec!["dhow"];
+    for word in words {
+        if let Some(verb) = command.find_subcommand(word) {
+            path.push(verb.get_name());
+            command = verb;
+        }
+    }
+    path.join(" ")
 }
 
 /// `dhow registry serve` of `dhow registry serve [OPTIONS]`.
@@ -42,7 +58,8 @@ mod tests {
 
     fn said(words: &[&str]) -> String {
         let error = Cli::try_parse_from(words).err().unwrap();
-        mistake(&error).unwrap()
+        let words: Vec<String> = words[1..].iter().map(|word| (*word).to_owned()).collect();
+        mistake(&error, &words).unwrap()
     }
 
     #[test]
@@ -63,7 +80,8 @@ mod tests {
         ] {
             let line = said(words);
             assert!(!line.contains('\n'), "{line}");
-            assert!(line.contains("--help)"), "{line}");
+            let help = format!("(see: dhow {} --help)", words[1]);
+            assert!(line.ends_with(&help), "{line}");
         }
     }
 
@@ -71,7 +89,7 @@ mod tests {
     fn leaves_help_alone() {
         for words in [&["dhow", "--help"][..], &["dhow", "version", "--help"]] {
             let error = Cli::try_parse_from(words).err().unwrap();
-            assert!(mistake(&error).is_none(), "{words:?}");
+            assert!(mistake(&error, &[]).is_none(), "{words:?}");
         }
     }
 }
