@@ -13,7 +13,7 @@ use crate::NameError;
 #[derive(Debug, thiserror::Error)]
 pub enum EngineError {
     /// No container has this name or id.
-    #[error("no such container: {0}")]
+    #[error("no such container: {0}; `dhow ps -a` lists what there is")]
     NoSuchContainer(String),
     /// The beginning of an id fits several.
     #[error("{0:?} is the beginning of more than one container's id; write more of it")]

@@ -20,7 +20,7 @@ pub enum StoreError {
         source: io::Error,
     },
     /// There is no such image.
-    #[error("no such image: {0}")]
+    #[error("no such image: {0}; `dhow images` lists what there is")]
     NoSuchImage(String),
     /// A part of an image is missing or damaged.
     #[error("{what} is damaged or missing in the store: {reason}; pull, load or build it again")]
