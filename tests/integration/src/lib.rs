@@ -3,6 +3,7 @@
 mod base_images;
 mod http;
 mod programs;
+pub mod registry;
 mod sandbox;
 
 pub use base_images::base_image;

@@ -1,0 +1,378 @@
+//! Registries on free ports of loopback, and requests to them byte by byte.
+
+use std::collections::HashMap;
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::net::{SocketAddr, TcpStream};
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use sha2::{Digest as _, Sha256, Sha512};
+
+use crate::{Sandbox, free_port, program};
+
+/// How long a registry may take to start or answer.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// A registry of a test's own, gone with it.
+pub struct Registry {
+    child: Child,
+    address: SocketAddr,
+    sandbox: Sandbox,
+}
+
+/// What a registry answered.
+#[derive(Debug)]
+pub struct Response {
+    /// The status, such as 200.
+    pub status: u16,
+    /// The headers, their names in lower case.
+    pub headers: HashMap<String, String>,
+    /// The body.
+    pub body: Vec<u8>,
+}
+
+impl Registry {
+    /// The embedded registry: `dhow registry serve`.
+    ///
+    /// # Panics
+    /// When it does not start.
+    pub fn embedded() -> Self {
+        let sandbox = Sandbox::new();
+        let (child, address) = serve(&sandbox.path("root"));
+        Self {
+            child,
+            address,
+            sandbox,
+        }
+    }
+
+    /// Debian's registry (package docker-registry).
+    ///
+    /// # Panics
+    /// When it is missing or does not start.
+    pub fn debian() -> Self {
+        let sandbox = Sandbox::new();
+        // Another process can take the port between the choice and the start, so there is more than one try.
+        for _ in 0..5 {
+            let port = free_port();
+            let config = format!(
+                "version: 0.1\nlog: {{level: error, accesslog: {{disabled: true}}}}\nstorage:\n  filesystem: {{rootdirectory: {}}}\n  delete: {{enabled: true}}\nhttp: {{addr: \"127.0.0.1:{port}\"}}\n",
+                sandbox.path("registry").display()
+            );
+            let config = sandbox.write("config.yml", config);
+            let mut child = Command::new("docker-registry")
+                .arg("serve")
+                .arg(config)
+                .stdout(Stdio::null())
+                .stderr(Stdio::null())
+                .spawn()
+                .expect("package docker-registry");
+            let address = SocketAddr::from(([127, 0, 0, 1], port));
+            let end = Instant::now() + PATIENCE;
+            while Instant::now() < end && child.try_wait().expect("wait").is_none() {
+                if TcpStream::connect(address).is_ok() {
+                    return Self {
+                        child,
+                        address,
+                        sandbox,
+                    };
+                }
+                std::thread::sleep(Duration::from_millis(20));
+            }
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+        panic!("docker-registry does not start");
+    }
+
+    /// Where it listens.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Its process.
+    pub fn process(&self) -> rustix::process::Pid {
+        rustix::process::Pid::from_child(&self.child)
+    }
+
+    /// A path in its place.
+    pub fn path(&self, name: impl AsRef<Path>) -> std::path::PathBuf {
+        self.sandbox.path(name)
+    }
+
+    /// Stops the embedded registry as a person would, and starts it again over the same directory.
+    ///
+    /// # Panics
+    /// When it does not stop with success within thirty seconds.
+    pub fn restart(&mut self) {
+        rustix::process::kill_process(self.process(), rustix::process::Signal::TERM)
+            .expect("signal");
+        let end = Instant::now() + PATIENCE;
+        let status = loop {
+            if let Some(status) = self.child.try_wait().expect("wait") {
+                break status;
+            }
+            assert!(Instant::now() < end, "the registry does not stop");
+            std::thread::sleep(Duration::from_millis(10));
+        };
+        assert!(status.success(), "{status}");
+        (self.child, self.address) = serve(&self.sandbox.path("root"));
+    }
+
+    /// Asks with a method, a path, headers and a body, over a connection of its own.
+    ///
+    /// # Panics
+    /// When there is no answer.
+    #[track_caller]
+    pub fn ask(&self, method: &str, path: &str, headers: &[(&str, &str)], body: &[u8]) -> Response {
+        let path = match path.strip_prefix("http://") {
+            // A location in full; what follows the authority is the path.
+            Some(rest) => &rest[rest.find('/').expect("a path")..],
+            None => path,
+        };
+        let mut head = format!(
+            "{method} {path} HTTP/1.1\r\nHost: {}\r\nConnection: close\r\nContent-Length: {}\r\n",
+            self.address,
+            body.len()
+        );
+        for (name, value) in headers {
+            head.push_str(&format!("{name}: {value}\r\n"));
+        }
+        let mut stream = TcpStream::connect(self.address).expect("connect");
+        stream.set_read_timeout(Some(PATIENCE)).expect("timeout");
+        stream
+            .write_all(format!("{head}\r\n").as_bytes())
+            .expect("write");
+        // A registry may answer and close before it has read a body that it does not want.
+        let _ = stream.write_all(body);
+        let mut bytes = Vec::new();
+        let _ = stream.read_to_end(&mut bytes);
+        Response::read(&bytes, method)
+    }
+
+    /// `GET`.
+    #[track_caller]
+    pub fn get(&self, path: &str) -> Response {
+        self.ask("GET", path, &[], b"")
+    }
+
+    /// Pushes a blob in one piece; its digest.
+    ///
+    /// # Panics
+    /// When it is refused.
+    #[track_caller]
+    pub fn push_blob(&self, repository: &str, content: &[u8]) -> String {
+        let digest = sha256(content);
+        let begun = self.ask(
+            "POST",
+            &format!("/v2/{repository}/blobs/uploads/"),
+            &[],
+            b"",
+        );
+        begun.expect(202);
+        let location = closing(begun.header("location"), &digest);
+        let octets = [("Content-Type", "application/octet-stream")];
+        self.ask("PUT", &location, &octets, content).expect(201);
+        digest
+    }
+
+    /// Pushes an image manifest over blobs that are there; its bytes and digest.
+    ///
+    /// # Panics
+    /// When it is refused.
+    #[track_caller]
+    pub fn push_manifest(
+        &self,
+        repository: &str,
+        tag: &str,
+        config: &[u8],
+        layers: &[&[u8]],
+    ) -> (Vec<u8>, String) {
+        self.push_blob(repository, config);
+        for layer in layers {
+            self.push_blob(repository, layer);
+        }
+        let manifest = manifest(config, layers);
+        let path = format!("/v2/{repository}/manifests/{tag}");
+        let kind = [("Content-Type", MANIFEST)];
+        self.ask("PUT", &path, &kind, &manifest).expect(201);
+        let digest = sha256(&manifest);
+        (manifest, digest)
+    }
+}
+
+impl Drop for Registry {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+impl Response {
+    #[track_caller]
+    fn read(bytes: &[u8], method: &str) -> Self {
+        let end = bytes
+            .windows(4)
+            .position(|window| window == b"\r\n\r\n")
+            .unwrap_or_else(|| panic!("{method}: {:?}", String::from_utf8_lossy(bytes)));
+        let head = String::from_utf8_lossy(&bytes[..end]).into_owned();
+        let mut lines = head.split("\r\n");
+        let status = lines.next().and_then(|line| line.split(' ').nth(1));
+        let headers: HashMap<String, String> = lines
+            .filter_map(|line| line.split_once(": "))
+            .map(|(name, value)| (name.to_ascii_lowercase(), value.to_owned()))
+            .collect();
+        let mut body = bytes[end + 4..].to_vec();
+        if headers
+            .get("transfer-encoding")
+            .is_some_and(|kind| kind == "chunked")
+        {
+            body = unchunked(&body);
+        }
+        Self {
+            status: status
+                .and_then(|status| status.parse().ok())
+                .expect("a status"),
+            headers,
+            body,
+        }
+    }
+
+    /// Asserts the status.
+    ///
+    /// # Panics
+    /// When it is another.
+    #[track_caller]
+    pub fn expect(&self, status: u16) -> &Self {
+        assert_eq!(self.status, status, "{}: {:?}", self.text(), self.headers);
+        self
+    }
+
+    /// Asserts the status and the code of the first error.
+    ///
+    /// # Panics
+    /// When one of them is another.
+    #[track_caller]
+    pub fn expect_error(&self, status: u16, code: &str) {
+        self.expect(status);
+        assert_eq!(self.json()["errors"][0]["code"], code, "{}", self.text());
+    }
+
+    /// A header that has to be there.
+    ///
+    /// # Panics
+    /// When it is missing.
+    #[track_caller]
+    pub fn header(&self, name: &str) -> &str {
+        let found = self.headers.get(name);
+        found.unwrap_or_else(|| panic!("no {name} in {:?}", self.headers))
+    }
+
+    /// The body as text.
+    pub fn text(&self) -> String {
+        String::from_utf8_lossy(&self.body).into_owned()
+    }
+
+    /// The body as JSON.
+    ///
+    /// # Panics
+    /// When it is none.
+    #[track_caller]
+    pub fn json(&self) -> serde_json::Value {
+        serde_json::from_slice(&self.body).unwrap_or_else(|_| panic!("no JSON: {}", self.text()))
+    }
+}
+
+/// The media type of an OCI image manifest.
+pub const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
+/// The media type of an OCI image index.
+pub const INDEX: &str = "application/vnd.oci.image.index.v1+json";
+
+/// The digest of some bytes.
+pub fn sha256(bytes: &[u8]) -> String {
+    format!("sha256:{}", hex(&Sha256::digest(bytes)))
+}
+
+/// The digest of some bytes by the other algorithm.
+pub fn sha512(bytes: &[u8]) -> String {
+    format!("sha512:{}", hex(&Sha512::digest(bytes)))
+}
+
+/// An image manifest over a config and layers.
+pub fn manifest(config: &[u8], layers: &[&[u8]]) -> Vec<u8> {
+    let layer = "application/vnd.oci.image.layer.v1.tar+gzip";
+    let layers: Vec<_> = layers
+        .iter()
+        .map(|bytes| descriptor(layer, bytes))
+        .collect();
+    serde_json::json!({
+        "schemaVersion": 2,
+        "mediaType": MANIFEST,
+        "config": descriptor("application/vnd.oci.image.config.v1+json", config),
+        "layers": layers,
+    })
+    .to_string()
+    .into_bytes()
+}
+
+/// A descriptor of some bytes.
+pub fn descriptor(media_type: &str, bytes: &[u8]) -> serde_json::Value {
+    serde_json::json!({
+        "mediaType": media_type, "digest": sha256(bytes), "size": bytes.len(),
+    })
+}
+
+/// The location of an upload with the digest that closes it.
+pub fn closing(location: &str, digest: &str) -> String {
+    let separator = if location.contains('?') { '&' } else { '?' };
+    format!("{location}{separator}digest={digest}")
+}
+
+/// Bytes without a pattern that are always the same for a seed.
+pub fn noise(seed: u64, length: usize) -> Vec<u8> {
+    let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
+    let mut bytes = Vec::with_capacity(length + 8);
+    while bytes.len() < length {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        bytes.extend_from_slice(&state.to_le_bytes());
+    }
+    bytes.truncate(length);
+    bytes
+}
+
+fn serve(root: &Path) -> (Child, SocketAddr) {
+    let mut child = Command::new(program("dhow"))
+        .arg("--root")
+        .arg(root)
+        .args(["registry", "serve", "--addr", "127.0.0.1:0"])
+        .stdout(Stdio::piped())
+        .spawn()
+        .expect("start dhow");
+    let mut line = String::new();
+    let output = child.stdout.as_mut().expect("its output");
+    BufReader::new(output).read_line(&mut line).expect("a line");
+    let address = line.trim_end().strip_prefix("listening at ");
+    let address = address.unwrap_or_else(|| panic!("it says {line:?}"));
+    (child, address.parse().expect("an address"))
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+fn unchunked(mut rest: &[u8]) -> Vec<u8> {
+    let mut body = Vec::new();
+    while let Some(end) = rest.windows(2).position(|window| window == b"\r\n") {
+        let size = String::from_utf8_lossy(&rest[..end]);
+        let size = usize::from_str_radix(size.trim(), 16).expect("a chunk's size");
+        if size == 0 {
+            break;
+        }
+        body.extend_from_slice(&rest[end + 2..end + 2 + size]);
+        rest = &rest[end + 4 + size..];
+    }
+    body
+}
