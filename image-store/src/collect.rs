@@ -1,8 +1,23 @@
-//! Collection of what nothing refers to any more.
+//! Collection of what nothing refers to any more: mark from the roots, unlink, then delete trees.
 
-#![allow(clippy::todo)]
+use std::collections::HashSet;
+use std::fs::{self, File};
+use std::path::Path;
+use std::time::{Duration, SystemTime};
 
+use dhow_image::{ChainId, DiffId, Digest, ImageConfiguration, ImageManifest};
+use rustix::fs::FlockOperation;
+
+use crate::blobs::digest_of;
+use crate::error::io;
+use crate::layers::record_name;
+use crate::store::{names, read, remove_file, sync_directory};
 use crate::{Store, StoreError};
+
+/// A part of a blob that nobody has gone on with for so long is given up.
+const PART_AGE: Duration = Duration::from_secs(24 * 3600);
+/// A temporary file lives for moments; one this old was left by a crash.
+const TEMPORARY_AGE: Duration = Duration::from_secs(3600);
 
 /// What a collection removed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -15,13 +30,42 @@ pub struct Collected {
     pub bytes: u64,
 }
 
+/// What is in use.
+#[derive(Default)]
+struct Marked {
+    blobs: HashSet<Digest>,
+    trees: HashSet<String>,
+}
+
 impl Store {
     /// Removes all that no reference, container, cache entry or living process uses.
     ///
     /// # Errors
     /// When the store cannot be read, or something cannot be removed.
     pub fn collect(&self) -> Result<Collected, StoreError> {
-        todo!()
+        let _collection = self.lock_collection()?;
+        let mut collected = Collected::default();
+        let lock = self.lock_exclusive()?;
+        let mut marked = Marked::default();
+        self.mark_leases(&mut marked)?;
+        self.mark_tags(&mut marked)?;
+        self.mark_containers(&mut marked)?;
+        self.mark_cache(&mut marked)?;
+        self.sweep_blobs(&marked, &mut collected)?;
+        let recorded = self.sweep_records(&marked, &mut collected)?;
+        let mut dead = names(&self.path("trees"))?;
+        dead.retain(|tree| !recorded.contains(tree) && !marked.trees.contains(tree));
+        drop(lock);
+        for directory in ["blobs/sha256", "blobs/sha512", "layers"] {
+            sync_directory(&self.path(directory))?;
+        }
+        for tree in dead {
+            self.remove_tree(&tree)?;
+            collected.trees += 1;
+        }
+        self.sweep_compressed()?;
+        self.sweep_parts()?;
+        Ok(collected)
     }
 
     /// Removes the build cache and images without a reference that no container uses, then collects.
@@ -29,6 +73,217 @@ impl Store {
     /// # Errors
     /// As [`Store::collect`].
     pub fn prune(&self) -> Result<Collected, StoreError> {
-        todo!()
+        let cache = self.path("cache");
+        for name in names(&cache)? {
+            remove_file(&cache.join(name))?;
+        }
+        for (path, tag) in self.tags()? {
+            if tag.reference.is_none() {
+                self.remove_tag(&path)?;
+            }
+        }
+        self.collect()
     }
+
+    /// Living processes; the leases of dead ones, whose locks are free, go.
+    fn mark_leases(&self, marked: &mut Marked) -> Result<(), StoreError> {
+        let directory = self.path("leases");
+        for name in names(&directory)? {
+            let path = directory.join(name);
+            let Ok(file) = File::open(&path) else {
+                continue;
+            };
+            if rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive).is_ok() {
+                remove_file(&path)?;
+                continue;
+            }
+            let lines = read(&path)?.unwrap_or_default();
+            for line in String::from_utf8_lossy(&lines).lines() {
+                match line.split_once(' ') {
+                    Some(("blob", digest)) => marked.blobs.extend(digest.parse::<Digest>().ok()),
+                    Some(("tree", tree)) => {
+                        marked.trees.insert(tree.to_owned());
+                    }
+                    _ => {}
+                }
+            }
+        }
+        // An image that is being made is kept through its manifest, once that is written.
+        let manifests: Vec<Digest> = marked.blobs.iter().cloned().collect();
+        for digest in manifests {
+            if self.blob_size(&digest)?.is_some_and(|size| size < 1 << 20) {
+                self.mark_image(&digest, marked)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn mark_tags(&self, marked: &mut Marked) -> Result<(), StoreError> {
+        for (_, tag) in self.tags()? {
+            self.mark_image(&digest_of(&tag.manifest)?, marked)?;
+        }
+        Ok(())
+    }
+
+    fn mark_containers(&self, marked: &mut Marked) -> Result<(), StoreError> {
+        for owner in names(&self.path("containers"))? {
+            if let Some(uses) = self.uses(&owner)? {
+                self.mark_image(&uses.manifest, marked)?;
+                marked.trees.extend(uses.trees);
+            }
+        }
+        Ok(())
+    }
+
+    /// What the build cache names stays until it is pruned; entries whose layer is gone go.
+    fn mark_cache(&self, marked: &mut Marked) -> Result<(), StoreError> {
+        let directory = self.path("cache");
+        for name in names(&directory)? {
+            let path = directory.join(name);
+            let bytes = read(&path)?.unwrap_or_default();
+            let diff_id: Option<DiffId> = String::from_utf8_lossy(&bytes).trim().parse().ok();
+            let record = match diff_id {
+                Some(diff_id) => self.read_record(&record_name(&diff_id, None))?,
+                None => None,
+            };
+            match record {
+                Some(record) => {
+                    marked.trees.insert(record.tree);
+                }
+                None => remove_file(&path)?,
+            }
+        }
+        Ok(())
+    }
+
+    /// A manifest, its config, its layers' blobs and trees.
+    fn mark_image(&self, manifest: &Digest, marked: &mut Marked) -> Result<(), StoreError> {
+        marked.blobs.insert(manifest.clone());
+        let Some(bytes) = read(&self.blob_path(manifest))? else {
+            return Ok(());
+        };
+        let Ok(document) = serde_json::from_slice::<ImageManifest>(&bytes) else {
+            return Ok(());
+        };
+        let id = digest_of(document.config())?;
+        for layer in document.layers() {
+            marked.blobs.insert(digest_of(layer)?);
+        }
+        if let Some(bytes) = read(&self.blob_path(&id))?
+            && let Ok(config) = serde_json::from_slice::<ImageConfiguration>(&bytes)
+        {
+            self.mark_layers(&config, marked)?;
+        }
+        marked.blobs.insert(id);
+        Ok(())
+    }
+
+    fn mark_layers(
+        &self,
+        config: &ImageConfiguration,
+        marked: &mut Marked,
+    ) -> Result<(), StoreError> {
+        let mut parent: Option<ChainId> = None;
+        for text in config.rootfs().diff_ids() {
+            let Ok(diff_id) = text.parse::<DiffId>() else {
+                return Ok(());
+            };
+            if let Some(record) = self.layer(&diff_id, parent.as_ref())? {
+                marked.trees.insert(record.tree);
+            }
+            parent = Some(ChainId::above(parent.as_ref(), &diff_id));
+        }
+        Ok(())
+    }
+
+    fn sweep_blobs(&self, marked: &Marked, collected: &mut Collected) -> Result<(), StoreError> {
+        for algorithm in ["sha256", "sha512"] {
+            let directory = self.path("blobs").join(algorithm);
+            for hex in names(&directory)? {
+                let digest = format!("{algorithm}:{hex}").parse::<Digest>();
+                if digest.is_ok_and(|digest| marked.blobs.contains(&digest)) {
+                    continue;
+                }
+                let path = directory.join(hex);
+                collected.bytes += fs::metadata(&path).map_or(0, |found| found.len());
+                collected.blobs += 1;
+                remove_file(&path)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Removes records of trees that nothing uses; gives the trees that have one still.
+    fn sweep_records(
+        &self,
+        marked: &Marked,
+        collected: &mut Collected,
+    ) -> Result<HashSet<String>, StoreError> {
+        let directory = self.path("layers");
+        let mut recorded = HashSet::new();
+        for name in names(&directory)? {
+            let path = directory.join(&name);
+            let bytes = read(&path)?.unwrap_or_default();
+            let record: Option<crate::layers::LayerRecord> = serde_json::from_slice(&bytes).ok();
+            match record {
+                Some(record) if marked.trees.contains(&record.tree) => {
+                    recorded.insert(record.tree);
+                }
+                record => {
+                    collected.bytes += record.map_or(0, |record| record.tar_size);
+                    remove_file(&path)?;
+                }
+            }
+        }
+        Ok(recorded)
+    }
+
+    /// Notes of blobs that are gone.
+    fn sweep_compressed(&self) -> Result<(), StoreError> {
+        let directory = self.path("compressed");
+        for name in names(&directory)? {
+            let diff_id = name.replacen('-', ":", 1).parse::<DiffId>();
+            let blob = match &diff_id {
+                Ok(diff_id) => self.compressed(diff_id)?,
+                Err(_) => None,
+            };
+            let there = match blob {
+                Some(blob) => self.has_blob(&digest_of(&blob)?),
+                None => false,
+            };
+            if !there {
+                remove_file(&directory.join(name))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Parts and temporary files that nobody will go on with.
+    fn sweep_parts(&self) -> Result<(), StoreError> {
+        for (directory, age) in [("ingest", PART_AGE), ("tmp", TEMPORARY_AGE)] {
+            let directory = self.path(directory);
+            for name in names(&directory)? {
+                let path = directory.join(name);
+                if is_older(&path, age)
+                    && let Ok(file) = File::open(&path)
+                    && rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive).is_ok()
+                {
+                    remove_file(&path).map_err(|error| match error {
+                        StoreError::Io { source, .. } => io("removing", &path)(source),
+                        other => other,
+                    })?;
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+fn is_older(path: &Path, age: Duration) -> bool {
+    let modified = fs::metadata(path).and_then(|found| found.modified());
+    modified.is_ok_and(|modified| {
+        SystemTime::now()
+            .duration_since(modified)
+            .is_ok_and(|passed| passed > age)
+    })
 }

@@ -1,10 +1,13 @@
 //! A config and layers become an image.
 
-#![allow(clippy::todo)]
+use dhow_image::{ChainId, Compression, Descriptor, DiffId, ImageConfiguration, ImageManifest};
+use oci_spec::image::{ImageManifestBuilder, MediaType, RootFsBuilder, SCHEMA_VERSION};
+use serde::Serialize;
 
-use dhow_image::{DiffId, ImageConfiguration};
-
-use crate::{Image, Lease, StoreError};
+use crate::blobs::digest_of;
+use crate::error::damaged;
+use crate::lease::descriptor;
+use crate::{Image, Lease, Store, StoreError};
 
 impl Lease {
     /// Makes an image of `layers`, lowest first. The config's own list of layers is replaced by them; a layer that has no
@@ -14,9 +17,81 @@ impl Lease {
     /// When a layer is missing or the documents cannot be written.
     pub fn commit_image(
         &self,
-        _config: &ImageConfiguration,
-        _layers: &[DiffId],
+        config: &ImageConfiguration,
+        layers: &[DiffId],
     ) -> Result<Image, StoreError> {
-        todo!()
+        let mut config = config.clone();
+        let diff_ids: Vec<String> = layers.iter().map(ToString::to_string).collect();
+        let rootfs = RootFsBuilder::default()
+            .typ("layers")
+            .diff_ids(diff_ids)
+            .build()
+            .map_err(|error| damaged("a config", error))?;
+        config.set_rootfs(rootfs);
+        let descriptors = self.store().layer_descriptors(layers)?;
+        for layer in &descriptors {
+            self.hold_blobs([&digest_of(layer)?])?;
+        }
+        let bytes = document(&config)?;
+        let id = self.put(&bytes)?;
+        let config = descriptor(MediaType::ImageConfig, bytes.len() as u64, &id);
+        let manifest = ImageManifestBuilder::default()
+            .schema_version(SCHEMA_VERSION)
+            .media_type(MediaType::ImageManifest)
+            .config(config)
+            .layers(descriptors)
+            .build()
+            .map_err(|error| damaged("a manifest", error))?;
+        let manifest = self.put_manifest(&manifest)?;
+        Image::read(self.store(), &manifest)
     }
+
+    pub(crate) fn put_manifest(&self, manifest: &ImageManifest) -> Result<Descriptor, StoreError> {
+        let bytes = document(manifest)?;
+        let digest = self.put(&bytes)?;
+        let media_type = manifest
+            .media_type()
+            .clone()
+            .unwrap_or(MediaType::ImageManifest);
+        Ok(descriptor(media_type, bytes.len() as u64, &digest))
+    }
+}
+
+impl Store {
+    /// How a manifest names these layers: by the blobs that are known for them, or in their tar form.
+    fn layer_descriptors(&self, layers: &[DiffId]) -> Result<Vec<Descriptor>, StoreError> {
+        let mut parent: Option<ChainId> = None;
+        let mut descriptors = Vec::new();
+        for diff_id in layers {
+            let record = self.layer(diff_id, parent.as_ref())?;
+            let known = match self.compressed(diff_id)? {
+                Some(blob) if self.has_blob(&digest_of(&blob)?) => Some(blob),
+                _ => None,
+            };
+            descriptors.push(match (known, record) {
+                (Some(blob), _) => blob,
+                (None, Some(record)) => descriptor(
+                    Compression::None.layer_media_type(),
+                    record.tar_size,
+                    &diff_id.0,
+                ),
+                (None, None) => {
+                    return Err(damaged(
+                        format!("layer {diff_id}"),
+                        "it is not in the store",
+                    ));
+                }
+            });
+            parent = Some(ChainId::above(parent.as_ref(), diff_id));
+        }
+        Ok(descriptors)
+    }
+}
+
+/// A document's bytes: the same for the same content, so maps (labels, volumes) are put in order.
+pub(crate) fn document(content: &impl Serialize) -> Result<Vec<u8>, StoreError> {
+    let failed = |error| damaged("a document", error);
+    let mut value = serde_json::to_value(content).map_err(failed)?;
+    value.sort_all_objects();
+    serde_json::to_vec(&value).map_err(failed)
 }

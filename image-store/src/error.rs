@@ -3,6 +3,7 @@
 use std::io;
 use std::path::PathBuf;
 
+use dhow_image::{TransferError, TransferErrorKind};
 use dhow_layer::{PackError, UnpackError};
 
 /// A store that could not do what was asked.
@@ -87,6 +88,38 @@ pub enum StoreErrorKind {
     Invalid,
     /// Anything else.
     Other,
+}
+
+/// Names what was being done, to what, in an error of the file system.
+pub(crate) fn io<E: Into<io::Error>>(
+    doing: &'static str,
+    path: impl Into<PathBuf>,
+) -> impl FnOnce(E) -> StoreError {
+    let path = path.into();
+    move |source| StoreError::Io {
+        doing,
+        path,
+        source: source.into(),
+    }
+}
+
+/// A part of an image that is not as it should be.
+pub(crate) fn damaged(what: impl ToString, reason: impl ToString) -> StoreError {
+    StoreError::Damaged {
+        what: what.to_string(),
+        reason: reason.to_string(),
+    }
+}
+
+impl From<StoreError> for TransferError {
+    fn from(error: StoreError) -> Self {
+        let kind = match &error {
+            StoreError::NoSuchImage(_) => TransferErrorKind::NotFound,
+            StoreError::Digest { .. } | StoreError::Unpack { .. } => TransferErrorKind::Corrupt,
+            _ => TransferErrorKind::Other,
+        };
+        Self::caused(kind, "keeping it in the store", error)
+    }
 }
 
 impl StoreError {

@@ -1,10 +1,13 @@
 //! An image as the store knows it.
 
-#![allow(clippy::todo)]
+use dhow_image::{
+    ChainId, Descriptor, DiffId, Digest, DocumentKind, ImageConfiguration, ImageManifest,
+    ImageReference,
+};
 
-use dhow_image::{Descriptor, DiffId, Digest, ImageConfiguration, ImageManifest, ImageReference};
-
-use crate::Store;
+use crate::blobs::digest_of;
+use crate::error::damaged;
+use crate::{Store, StoreError};
 
 /// One image: its manifest, its config, and the references that name it.
 #[derive(Clone, Debug)]
@@ -19,6 +22,44 @@ pub struct Image {
 }
 
 impl Image {
+    /// Reads the image with this manifest.
+    pub(crate) fn read(store: &Store, descriptor: &Descriptor) -> Result<Self, StoreError> {
+        if DocumentKind::of(descriptor.media_type()) != Some(DocumentKind::Manifest) {
+            return Err(StoreError::Invalid(format!(
+                "{} is no image manifest but {}",
+                descriptor.digest(),
+                descriptor.media_type()
+            )));
+        }
+        let bytes = store.read_blob(&digest_of(descriptor)?)?;
+        let manifest: ImageManifest =
+            serde_json::from_slice(&bytes).map_err(|error| damaged(descriptor.digest(), error))?;
+        let id = digest_of(manifest.config())?;
+        let bytes = store.read_blob(&id)?;
+        let config: ImageConfiguration =
+            serde_json::from_slice(&bytes).map_err(|error| damaged(&id, error))?;
+        let diff_ids = config.rootfs().diff_ids().iter();
+        let diff_ids = diff_ids
+            .map(|text| text.parse())
+            .collect::<Result<Vec<DiffId>, _>>()
+            .map_err(|error| damaged(&id, error))?;
+        if diff_ids.len() != manifest.layers().len() {
+            return Err(damaged(
+                &id,
+                "its config and its manifest disagree on its layers",
+            ));
+        }
+        Ok(Self {
+            store: store.clone(),
+            descriptor: descriptor.clone(),
+            manifest,
+            config,
+            id,
+            diff_ids,
+            references: Vec::new(),
+        })
+    }
+
     /// The descriptor of the manifest.
     pub fn descriptor(&self) -> &Descriptor {
         &self.descriptor
@@ -51,8 +92,16 @@ impl Image {
 
     /// The bytes of its layers, uncompressed where that is known.
     pub fn size(&self) -> u64 {
-        let _ = &self.store;
-        todo!()
+        let mut parent = None;
+        let mut size = 0;
+        for (diff_id, layer) in self.diff_ids.iter().zip(self.manifest.layers()) {
+            size += match self.store.layer(diff_id, parent.as_ref()) {
+                Ok(Some(record)) => record.tar_size,
+                _ => layer.size(),
+            };
+            parent = Some(ChainId::above(parent.as_ref(), diff_id));
+        }
+        size
     }
 
     /// When it was made, in RFC 3339, where the config says.

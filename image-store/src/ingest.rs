@@ -1,13 +1,327 @@
-//! Blobs on their way in.
+//! Blobs on their way in: digested, inflated and unpacked while they arrive.
 
-#![allow(clippy::todo)]
+use std::fs::{self, File};
+use std::io::{self, Read as _, Write};
+use std::os::unix::fs::MetadataExt as _;
+use std::path::PathBuf;
+use std::thread::JoinHandle;
 
-use dhow_image::{Begun, BlobSink, Descriptor, TransferError, Want};
+use dhow_image::{
+    Begun, BlobSink, BlobWriter, ChainId, Descriptor, DiffId, Digest, Hasher, TransferError,
+    TransferErrorKind, Want,
+};
+use dhow_layer::{UnpackError, UnpackOptions, Unpacked};
+use rustix::fs::FlockOperation;
 
-use crate::Lease;
+use crate::blobs::digest_of;
+use crate::error::io;
+use crate::lease::ChainState;
+use crate::pipe::{PipeWriter, pipe};
+use crate::store::{flock, sync_directory};
+use crate::unpacking::{FreshTree, check_diff_id, unpack_stream, unpacking};
+use crate::{Lease, Store, StoreError};
 
 impl BlobSink for Lease {
-    fn begin(&self, _descriptor: &Descriptor, _want: &Want) -> Result<Begun<'_>, TransferError> {
-        todo!()
+    fn begin(&self, descriptor: &Descriptor, want: &Want) -> Result<Begun<'_>, TransferError> {
+        let chain = match want {
+            Want::Blob => None,
+            Want::Layer { diff_id, parent } => {
+                let chain = ChainId::above(parent.as_ref(), diff_id);
+                self.set_chain(chain.clone(), ChainState::Coming);
+                Some(chain)
+            }
+        };
+        let begun = self.begin_blob(descriptor, want);
+        if let (Err(_), Some(chain)) = (&begun, chain) {
+            self.set_chain(chain, ChainState::Failed);
+        }
+        Ok(begun?)
+    }
+}
+
+impl Lease {
+    fn begin_blob(&self, descriptor: &Descriptor, want: &Want) -> Result<Begun<'_>, StoreError> {
+        let digest = digest_of(descriptor)?;
+        self.hold_blobs([&digest])?;
+        let has_tree = self.offer_tree(descriptor, want)?;
+        let Some((path, part)) = self.store().take_part(&digest)? else {
+            if let (Want::Layer { diff_id, parent }, false) = (want, has_tree) {
+                // The bytes are here, the tree is not.
+                let record = self.unpack_blob(diff_id, parent.as_ref(), Some(descriptor))?;
+                self.layer_is_there(diff_id, parent.as_ref(), record.tree);
+            }
+            return Ok(Begun::Present);
+        };
+        let mut writer = Writer {
+            lease: self,
+            descriptor: descriptor.clone(),
+            want: want.clone(),
+            has_tree,
+            hasher: Hasher::new(digest.algorithm()),
+            digest,
+            path,
+            part,
+            offset: 0,
+            unpacking: None,
+            committed: false,
+        };
+        writer.begin_unpacking()?;
+        writer.resume()?;
+        Ok(Begun::Write(Box::new(writer)))
+    }
+
+    /// Whether the wanted layer's tree is there already; then it is held.
+    fn offer_tree(&self, descriptor: &Descriptor, want: &Want) -> Result<bool, StoreError> {
+        let Want::Layer { diff_id, parent } = want else {
+            return Ok(true);
+        };
+        let Some(record) = self.hold_layer(diff_id, parent.as_ref())? else {
+            return Ok(false);
+        };
+        self.layer_is_there(diff_id, parent.as_ref(), record.tree);
+        if self.store().compressed(diff_id)?.is_none() {
+            self.store().note_compressed(diff_id, descriptor)?;
+        }
+        Ok(true)
+    }
+
+    fn layer_is_there(&self, diff_id: &DiffId, parent: Option<&ChainId>, tree: String) {
+        let state = ChainState::There {
+            parent: parent.cloned(),
+            tree,
+        };
+        self.set_chain(ChainId::above(parent, diff_id), state);
+    }
+}
+
+impl Store {
+    /// The locked part file of a blob, after waiting for whoever fetches it; none where the blob is there.
+    fn take_part(&self, digest: &Digest) -> Result<Option<(PathBuf, File)>, StoreError> {
+        let name = format!("{}-{}.part", digest.algorithm().name(), digest.hex());
+        let path = self.path("ingest").join(name);
+        loop {
+            if self.has_blob(digest) {
+                return Ok(None);
+            }
+            let mut options = File::options();
+            let options = options.read(true).append(true).create(true);
+            let part = options.open(&path).map_err(io("making", &path))?;
+            flock(&part, FlockOperation::LockExclusive).map_err(io("locking", &path))?;
+            // The file may have become the blob, or been removed, while it was waited for.
+            let held = part.metadata().map_err(io("looking at", &path))?;
+            if fs::metadata(&path).is_ok_and(|named| named.ino() == held.ino()) {
+                return Ok(Some((path, part)));
+            }
+        }
+    }
+}
+
+/// Takes one blob.
+struct Writer<'a> {
+    lease: &'a Lease,
+    descriptor: Descriptor,
+    want: Want,
+    /// Nothing is to be unpacked.
+    has_tree: bool,
+    hasher: Hasher,
+    digest: Digest,
+    path: PathBuf,
+    /// Locked until the writer is gone.
+    part: File,
+    offset: u64,
+    unpacking: Option<Unpacking>,
+    committed: bool,
+}
+
+/// A layer that is being unpacked in a thread of its own.
+struct Unpacking {
+    tree: String,
+    pipe: PipeWriter,
+    thread: JoinHandle<Result<(Unpacked, Option<DiffId>), UnpackError>>,
+}
+
+impl Writer<'_> {
+    fn begin_unpacking(&mut self) -> Result<(), StoreError> {
+        if self.has_tree {
+            return Ok(());
+        }
+        let store = self.lease.store();
+        let name = self.lease.new_tree()?;
+        let tree = store.open_tree(&name)?;
+        let options = UnpackOptions {
+            flavour: store.flavour(),
+        };
+        let (writer, reader) = pipe();
+        let thread = std::thread::spawn(move || unpack_stream(&tree, options, reader, true));
+        self.unpacking = Some(Unpacking {
+            tree: name,
+            pipe: writer,
+            thread,
+        });
+        Ok(())
+    }
+
+    /// Takes what an earlier attempt left.
+    fn resume(&mut self) -> Result<(), StoreError> {
+        let length = self
+            .part
+            .metadata()
+            .map_err(io("looking at", &self.path))?
+            .len();
+        if length > self.descriptor.size() {
+            return self.start_over().map_err(io("emptying", &self.path));
+        }
+        let mut file = File::open(&self.path).map_err(io("opening", &self.path))?;
+        let mut buffer = vec![0; 256 * 1024];
+        while self.offset < length {
+            let count = file.read(&mut buffer).map_err(io("reading", &self.path))?;
+            if count == 0 {
+                break;
+            }
+            self.pass_on(&buffer[..count]);
+        }
+        Ok(())
+    }
+
+    /// Digests and unpacks bytes that are in the part.
+    fn pass_on(&mut self, bytes: &[u8]) {
+        self.hasher.update(bytes);
+        self.offset += bytes.len() as u64;
+        if let Some(unpacking) = &mut self.unpacking {
+            // An unpacker that has given up says why when it is asked for its result.
+            let _ = unpacking.pipe.write_all(bytes);
+        }
+    }
+
+    fn stop_unpacking(&mut self) {
+        if let Some(unpacking) = self.unpacking.take() {
+            drop(unpacking.pipe);
+            let _ = unpacking.thread.join();
+            let _ = self.lease.store().remove_tree(&unpacking.tree);
+        }
+    }
+
+    fn start_over(&mut self) -> io::Result<()> {
+        self.stop_unpacking();
+        self.part.set_len(0)?;
+        self.offset = 0;
+        self.hasher = Hasher::new(self.digest.algorithm());
+        self.begin_unpacking().map_err(io::Error::other)
+    }
+
+    fn finish(&mut self) -> Result<(), StoreError> {
+        let found = self.hasher.clone().finish();
+        if self.offset != self.descriptor.size() || found != self.digest {
+            // Nothing of it can be trusted.
+            let _ = self.part.set_len(0);
+            return Err(StoreError::Digest {
+                what: format!(
+                    "the blob ({} of {} bytes)",
+                    self.offset,
+                    self.descriptor.size()
+                ),
+                expected: self.digest.to_string(),
+                found: found.to_string(),
+            });
+        }
+        let (Want::Layer { diff_id, parent }, Some(unpacking)) =
+            (self.want.clone(), self.unpacking.take())
+        else {
+            self.part.sync_all().map_err(io("syncing", &self.path))?;
+            return self.publish();
+        };
+        // Its bytes have been digested already, so what the unpacker says matters more than that it hung up.
+        let _ = unpacking.pipe.finish();
+        let result = unpacking.thread.join();
+        let finished = (|| {
+            let broken = |_| UnpackError::Read(io::Error::other("the unpacking thread panicked"));
+            let (unpacked, found) = result
+                .map_err(broken)
+                .and_then(|result| result)
+                .map_err(unpacking_of(&diff_id))?;
+            check_diff_id(&diff_id, found.as_ref())?;
+            let fresh = FreshTree {
+                name: unpacking.tree.clone(),
+                unpacked,
+            };
+            // One sync covers the tree and the part.
+            self.lease
+                .finish_layer(&diff_id, parent.as_ref(), &fresh, || self.publish())
+        })();
+        if finished.is_err() {
+            let _ = self.lease.store().remove_tree(&unpacking.tree);
+        }
+        let record = finished?;
+        let store = self.lease.store();
+        store.note_compressed(&diff_id, &self.descriptor)?;
+        self.lease
+            .layer_is_there(&diff_id, parent.as_ref(), record.tree);
+        Ok(())
+    }
+
+    /// Gives the synced part its name as a blob.
+    fn publish(&self) -> Result<(), StoreError> {
+        let blob = self.lease.store().blob_path(&self.digest);
+        fs::rename(&self.path, &blob).map_err(io("writing", &blob))?;
+        blob.parent().map_or(Ok(()), sync_directory)
+    }
+}
+
+fn unpacking_of(diff_id: &DiffId) -> impl FnOnce(UnpackError) -> StoreError {
+    unpacking(diff_id)
+}
+
+impl Write for Writer<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        if self.offset + bytes.len() as u64 > self.descriptor.size() {
+            return Err(io::Error::new(
+                io::ErrorKind::InvalidData,
+                format!(
+                    "{} has more bytes than the {} that its manifest says",
+                    self.digest,
+                    self.descriptor.size()
+                ),
+            ));
+        }
+        self.part.write_all(bytes)?;
+        self.pass_on(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl BlobWriter for Writer<'_> {
+    fn offset(&self) -> u64 {
+        self.offset
+    }
+
+    fn restart(&mut self) -> io::Result<()> {
+        self.start_over()
+    }
+
+    fn commit(mut self: Box<Self>) -> Result<(), TransferError> {
+        self.finish()
+            .map_err(|error| match &error {
+                StoreError::Digest { .. } => {
+                    TransferError::new(TransferErrorKind::Corrupt, error.to_string())
+                }
+                _ => error.into(),
+            })
+            .inspect(|()| self.committed = true)
+    }
+}
+
+impl Drop for Writer<'_> {
+    fn drop(&mut self) {
+        self.stop_unpacking();
+        if let (false, false, Want::Layer { diff_id, parent }) =
+            (self.committed, self.has_tree, &self.want)
+        {
+            let chain = ChainId::above(parent.as_ref(), diff_id);
+            self.lease.set_chain(chain, ChainState::Failed);
+        }
     }
 }

@@ -1,15 +1,50 @@
 //! Leases: what a living process makes or uses is not collected.
 
-#![allow(clippy::todo)]
+use std::collections::HashMap;
+use std::fs::{self, File};
+use std::io::Write as _;
+use std::path::PathBuf;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
-use dhow_image::Digest;
+use dhow_image::{ChainId, Descriptor, DiffId, Digest};
+use rustix::fs::FlockOperation;
 
-use crate::{Store, StoreError};
+use crate::blobs::digest_of;
+use crate::error::{damaged, io};
+use crate::layers::LayerRecord;
+use crate::store::{flock, random_name};
+use crate::{Image, Store, StoreError};
 
 /// Keeps what is made or used under it from collection until it is dropped, by which time a durable reference should stand.
-#[derive(Debug)]
+/// Clones are the same lease.
+#[derive(Clone, Debug)]
 pub struct Lease {
+    inner: Arc<Inner>,
+}
+
+#[derive(Debug)]
+struct Inner {
     store: Store,
+    path: PathBuf,
+    /// Open and locked as long as the lease lives.
+    file: File,
+    /// The layers that are being taken in or were offered under this lease.
+    chains: Mutex<HashMap<ChainId, ChainState>>,
+    changed: Condvar,
+}
+
+/// How far a layer that was offered under a lease has come.
+#[derive(Clone, Debug)]
+pub(crate) enum ChainState {
+    /// Its bytes are still coming.
+    Coming,
+    /// Its tree is there, on top of this chain.
+    There {
+        parent: Option<ChainId>,
+        tree: String,
+    },
+    /// Whoever was to write it gave up.
+    Failed,
 }
 
 impl Store {
@@ -18,23 +53,178 @@ impl Store {
     /// # Errors
     /// When its file cannot be made.
     pub fn lease(&self) -> Result<Lease, StoreError> {
-        Ok(Lease {
+        let path = self.path("leases").join(random_name(12)?);
+        // Under the lock no collection can take the file for a dead one's before it is locked.
+        let _lock = self.lock_shared()?;
+        let mut options = File::options();
+        let file = options
+            .append(true)
+            .create_new(true)
+            .open(&path)
+            .map_err(io("making the lease", &path))?;
+        flock(&file, FlockOperation::LockExclusive).map_err(io("locking the lease", &path))?;
+        let inner = Inner {
             store: self.clone(),
+            path,
+            file,
+            chains: Mutex::default(),
+            changed: Condvar::new(),
+        };
+        Ok(Lease {
+            inner: Arc::new(inner),
         })
+    }
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        let _ = fs::remove_file(&self.path);
     }
 }
 
 impl Lease {
     /// The store.
     pub fn store(&self) -> &Store {
-        &self.store
+        &self.inner.store
     }
 
     /// Keeps a small blob (a config, a manifest).
     ///
     /// # Errors
     /// When it cannot be written.
-    pub fn put(&self, _bytes: &[u8]) -> Result<Digest, StoreError> {
-        todo!()
+    pub fn put(&self, bytes: &[u8]) -> Result<Digest, StoreError> {
+        self.hold_blobs([&Digest::of(bytes)])?;
+        self.store().write_blob(bytes)
     }
+
+    /// Keeps an image that is in the store: its documents, blobs and trees.
+    ///
+    /// # Errors
+    /// When the lease cannot be written, or the image is gone by now.
+    pub fn hold(&self, image: &Image) -> Result<(), StoreError> {
+        let mut digests = vec![digest_of(&image.descriptor)?, image.id.clone()];
+        for layer in image.manifest.layers() {
+            digests.push(digest_of(layer)?);
+        }
+        self.hold_blobs(&digests)?;
+        if !self.store().has_blob(&digests[0]) {
+            return Err(StoreError::NoSuchImage(image.id.to_string()));
+        }
+        let _ = self.hold_layers(&image.diff_ids)?;
+        Ok(())
+    }
+
+    /// Keeps blobs, whether they are there already or not.
+    pub(crate) fn hold_blobs<'a>(
+        &self,
+        digests: impl IntoIterator<Item = &'a Digest>,
+    ) -> Result<(), StoreError> {
+        let lines: String = digests
+            .into_iter()
+            .map(|digest| format!("blob {digest}\n"))
+            .collect();
+        let _lock = self.store().lock_shared()?;
+        self.append(&lines)
+    }
+
+    /// Keeps a tree, which may not be there yet.
+    pub(crate) fn hold_tree(&self, tree: &str) -> Result<(), StoreError> {
+        let _lock = self.store().lock_shared()?;
+        self.append(&format!("tree {tree}\n"))
+    }
+
+    /// Keeps the trees of these layers, lowest first; where one is missing, its index instead.
+    pub(crate) fn hold_layers(
+        &self,
+        diff_ids: &[DiffId],
+    ) -> Result<Result<Vec<LayerRecord>, usize>, StoreError> {
+        let _lock = self.store().lock_shared()?;
+        let found = self.store().layers(diff_ids)?;
+        if let Ok(records) = &found {
+            let lines: String = records
+                .iter()
+                .map(|record| format!("tree {}\n", record.tree))
+                .collect();
+            self.append(&lines)?;
+        }
+        Ok(found)
+    }
+
+    /// Keeps the tree of one layer.
+    pub(crate) fn hold_layer(
+        &self,
+        diff_id: &DiffId,
+        parent: Option<&ChainId>,
+    ) -> Result<Option<LayerRecord>, StoreError> {
+        let _lock = self.store().lock_shared()?;
+        let found = self.store().layer(diff_id, parent)?;
+        if let Some(record) = &found {
+            self.append(&format!("tree {}\n", record.tree))?;
+        }
+        Ok(found)
+    }
+
+    /// A new, empty tree.
+    pub(crate) fn new_tree(&self) -> Result<String, StoreError> {
+        self.store().make_tree(|name| self.hold_tree(name))
+    }
+
+    fn append(&self, lines: &str) -> Result<(), StoreError> {
+        (&self.inner.file)
+            .write_all(lines.as_bytes())
+            .map_err(io("writing the lease", &self.inner.path))
+    }
+
+    pub(crate) fn set_chain(&self, chain: ChainId, state: ChainState) {
+        self.chains().insert(chain, state);
+        self.inner.changed.notify_all();
+    }
+
+    /// The trees of `chain`, topmost first, after waiting for those that are still coming.
+    pub(crate) fn wait_for_chain(
+        &self,
+        chain: Option<&ChainId>,
+    ) -> Result<Vec<String>, StoreError> {
+        let mut trees = Vec::new();
+        let mut next = chain.cloned();
+        let mut chains = self.chains();
+        while let Some(chain) = &next {
+            match chains.get(chain) {
+                Some(ChainState::There { parent, tree }) => {
+                    trees.push(tree.clone());
+                    next = parent.clone();
+                }
+                Some(ChainState::Coming) => {
+                    chains = self
+                        .inner
+                        .changed
+                        .wait(chains)
+                        .unwrap_or_else(PoisonError::into_inner);
+                }
+                Some(ChainState::Failed) => {
+                    return Err(damaged(chain, "the layer below did not arrive"));
+                }
+                None => {
+                    return Err(damaged(chain, "the layer below was never offered"));
+                }
+            }
+        }
+        Ok(trees)
+    }
+
+    fn chains(&self) -> MutexGuard<'_, HashMap<ChainId, ChainState>> {
+        self.inner
+            .chains
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A descriptor of a blob of this type.
+pub(crate) fn descriptor(
+    media_type: oci_spec::image::MediaType,
+    size: u64,
+    digest: &Digest,
+) -> Descriptor {
+    Descriptor::new(media_type, size, digest)
 }

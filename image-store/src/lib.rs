@@ -3,6 +3,7 @@
 //! docs/layout.md tells where everything lies, docs/locks.md who may do what when, docs/promises.md what holds after a crash.
 
 mod archive;
+mod blobs;
 mod cache;
 mod collect;
 mod commit;
@@ -11,14 +12,17 @@ mod error;
 mod image;
 mod import;
 mod ingest;
+mod layers;
 mod lease;
 mod locations;
 mod mount;
+mod pipe;
 mod root_fs;
 mod snapshot;
 mod source;
 mod store;
 mod tags;
+mod unpacking;
 
 pub use collect::Collected;
 pub use error::{StoreError, StoreErrorKind};

@@ -1,13 +1,68 @@
 //! Blobs on their way out.
 
-#![allow(clippy::todo)]
+use std::fs::File;
+use std::io::{ErrorKind, Seek as _, SeekFrom};
+use std::os::fd::AsFd;
 
-use dhow_image::{BlobBody, BlobSource, Descriptor, TransferError};
+use dhow_image::{BlobBody, BlobSource, Descriptor, DiffId, TransferError, TransferErrorKind};
 
-use crate::Store;
+use crate::blobs::digest_of;
+use crate::error::io;
+use crate::pipe::pipe;
+use crate::{Store, StoreError};
 
 impl BlobSource for Store {
-    fn open(&self, _descriptor: &Descriptor, _offset: u64) -> Result<BlobBody, TransferError> {
-        todo!()
+    fn open(&self, descriptor: &Descriptor, offset: u64) -> Result<BlobBody, TransferError> {
+        let digest = digest_of(descriptor)?;
+        let path = self.blob_path(&digest);
+        let mut file = match File::open(&path) {
+            Ok(file) => file,
+            Err(error) if error.kind() == ErrorKind::NotFound => {
+                return self.open_tar_form(&DiffId(digest));
+            }
+            Err(error) => return Err(io("opening the blob", path)(error).into()),
+        };
+        file.seek(SeekFrom::Start(offset))
+            .map_err(io("reading the blob", path))?;
+        Ok(BlobBody {
+            reader: Box::new(file),
+            offset,
+        })
+    }
+}
+
+impl Store {
+    /// A layer in its tar form, packed while it is read.
+    fn open_tar_form(&self, diff_id: &DiffId) -> Result<BlobBody, TransferError> {
+        let record = self.layer(diff_id, None)?;
+        let Some(record) = record.filter(|record| record.tar_form.is_some()) else {
+            let message = format!("blob {diff_id} is not in the store");
+            return Err(TransferError::new(TransferErrorKind::NotFound, message));
+        };
+        let tree = self.open_tree(&record.tree)?;
+        let options = self.packing();
+        let (mut writer, reader) = pipe();
+        std::thread::spawn(
+            move || match dhow_layer::pack(tree.as_fd(), &mut writer, &options) {
+                Ok(_) => {
+                    let _ = writer.finish();
+                }
+                Err(error) => writer.fail(std::io::Error::other(error)),
+            },
+        );
+        Ok(BlobBody {
+            reader: Box::new(reader),
+            offset: 0,
+        })
+    }
+
+    /// Whether a blob can be read, as a file or packed from its tree.
+    pub(crate) fn can_read(&self, descriptor: &Descriptor) -> Result<bool, StoreError> {
+        let digest = digest_of(descriptor)?;
+        if self.has_blob(&digest) {
+            return Ok(true);
+        }
+        let record = self.layer(&DiffId(digest), None)?;
+        Ok(record.is_some_and(|record| record.tar_form.is_some()))
     }
 }

@@ -1,10 +1,20 @@
 //! References: the names of images, and how they are found by them.
 
-#![allow(clippy::todo)]
+use std::collections::HashMap;
+use std::fs;
+use std::io::ErrorKind;
+use std::path::{Path, PathBuf};
 
 use dhow_image::{Descriptor, Digest, ImageReference};
+use serde::{Deserialize, Serialize};
 
+use crate::blobs::digest_of;
+use crate::error::{damaged, io};
+use crate::store::{names, read, sync_directory};
 use crate::{Image, Store, StoreError};
+
+/// Where images that no reference names are kept: no registry can have this name.
+const UNNAMED: &str = "@";
 
 /// What a removal did.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -15,21 +25,58 @@ pub struct Removed {
     pub deleted: Vec<Digest>,
 }
 
+/// The content of a reference's file.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct Tag {
+    /// None for an image that is kept without a name.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) reference: Option<ImageReference>,
+    pub(crate) manifest: Descriptor,
+}
+
 impl Store {
     /// Finds an image by a reference, or by its id (`sha256:...`, or the beginning of its digits).
     ///
     /// # Errors
     /// When there is none, or the beginning of an id fits several.
-    pub fn find(&self, _name: &str) -> Result<Image, StoreError> {
-        todo!()
+    pub fn find(&self, name: &str) -> Result<Image, StoreError> {
+        let reference: Result<ImageReference, _> = name.parse();
+        if let Ok(reference) = &reference
+            && let Some(image) = self.image(reference)?
+        {
+            return Ok(image);
+        }
+        let Some(digits) = id_digits(name) else {
+            return Err(match reference {
+                Ok(reference) => StoreError::NoSuchImage(reference.familiar()),
+                Err(error) => StoreError::Invalid(error.to_string()),
+            });
+        };
+        let mut found: Option<Image> = None;
+        for image in self.images()? {
+            let manifest = image.descriptor.digest().digest();
+            if !image.id.hex().starts_with(digits) && manifest != digits {
+                continue;
+            }
+            if found.is_some() {
+                return Err(StoreError::Ambiguous(name.to_owned()));
+            }
+            found = Some(image);
+        }
+        found.ok_or_else(|| StoreError::NoSuchImage(name.to_owned()))
     }
 
     /// The image that `reference` names.
     ///
     /// # Errors
     /// When its files cannot be read.
-    pub fn image(&self, _reference: &ImageReference) -> Result<Option<Image>, StoreError> {
-        todo!()
+    pub fn image(&self, reference: &ImageReference) -> Result<Option<Image>, StoreError> {
+        let Some(tag) = read_tag(&self.tag_path(reference))? else {
+            return Ok(None);
+        };
+        let mut image = Image::read(self, &tag.manifest)?;
+        image.references.push(reference.clone());
+        Ok(Some(image))
     }
 
     /// All images, each once, with all its references; latest made first.
@@ -37,34 +84,251 @@ impl Store {
     /// # Errors
     /// When the store cannot be read.
     pub fn images(&self) -> Result<Vec<Image>, StoreError> {
-        todo!()
+        let mut images: Vec<Image> = Vec::new();
+        let mut by_id: HashMap<Digest, usize> = HashMap::new();
+        for (_, tag) in self.tags()? {
+            let image = match Image::read(self, &tag.manifest) {
+                Ok(image) => image,
+                // Removed and collected since its name was read.
+                Err(StoreError::Damaged { .. }) if !self.still_tagged(&tag)? => continue,
+                Err(error) => return Err(error),
+            };
+            let index = *by_id.entry(image.id.clone()).or_insert_with(|| {
+                images.push(image);
+                images.len() - 1
+            });
+            images[index].references.extend(tag.reference);
+        }
+        images.sort_by(|a, b| b.created().cmp(&a.created()).then(a.id.cmp(&b.id)));
+        Ok(images)
     }
 
     /// Lets `reference` name the image with this manifest, which must be in the store. Durable when it returns.
     ///
     /// # Errors
     /// When the manifest is missing, or the reference cannot be written.
-    pub fn tag(
-        &self,
-        _reference: &ImageReference,
-        _manifest: &Descriptor,
-    ) -> Result<(), StoreError> {
-        todo!()
+    pub fn tag(&self, reference: &ImageReference, manifest: &Descriptor) -> Result<(), StoreError> {
+        let tag = Tag {
+            reference: Some(reference.clone()),
+            manifest: manifest.clone(),
+        };
+        self.write_tag(&self.tag_path(reference), &tag)?;
+        // It has a name now.
+        let unnamed = self.unnamed_path(&digest_of(manifest)?);
+        crate::store::remove_file(&unnamed)
     }
 
     /// Keeps an image that no reference names (a build without a tag), until it is removed by its id or pruned.
     ///
     /// # Errors
     /// As [`Store::tag`].
-    pub fn keep(&self, _manifest: &Descriptor) -> Result<(), StoreError> {
-        todo!()
+    pub fn keep(&self, manifest: &Descriptor) -> Result<(), StoreError> {
+        let digest = digest_of(manifest)?;
+        for (_, tag) in self.tags()? {
+            if digest_of(&tag.manifest)? == digest {
+                return Ok(());
+            }
+        }
+        let tag = Tag {
+            reference: None,
+            manifest: manifest.clone(),
+        };
+        self.write_tag(&self.unnamed_path(&digest), &tag)
     }
 
     /// Removes a reference, or by an id the image with all its references. What then nothing uses is collected.
     ///
     /// # Errors
     /// When there is no such image, or, unless `force`, a container uses it or an id has several references.
-    pub fn remove(&self, _name: &str, _force: bool) -> Result<Removed, StoreError> {
-        todo!()
+    pub fn remove(&self, name: &str, force: bool) -> Result<Removed, StoreError> {
+        let reference: Option<ImageReference> = name.parse().ok();
+        let named = match &reference {
+            Some(reference) => read_tag(&self.tag_path(reference))?,
+            None => None,
+        };
+        let image = self.find(name)?;
+        let mut tags = self.tags()?;
+        tags.retain(|(_, tag)| self.is_of(tag, &image));
+        let all = tags.len();
+        if named.is_some() {
+            tags.retain(|(_, tag)| tag.reference == reference);
+        } else if all > 1 && !force {
+            return Err(StoreError::Invalid(format!(
+                "image {} has {all} names; remove them one by one, or force it (-f)",
+                image.id.short()
+            )));
+        }
+        let is_last = tags.len() == all;
+        if is_last
+            && !force
+            && let Some(container) = self.user_of(&image.id)?
+        {
+            return Err(StoreError::InUse {
+                image: name.to_owned(),
+                container,
+            });
+        }
+        let mut removed = Removed::default();
+        for (path, tag) in tags {
+            self.remove_tag(&path)?;
+            removed.untagged.extend(tag.reference);
+        }
+        if is_last {
+            removed.deleted.push(image.id.clone());
+        }
+        self.collect()?;
+        Ok(removed)
     }
+
+    /// All references with their files.
+    pub(crate) fn tags(&self) -> Result<Vec<(PathBuf, Tag)>, StoreError> {
+        let mut found = Vec::new();
+        let mut directories = vec![self.path("tags")];
+        while let Some(directory) = directories.pop() {
+            for name in names(&directory)? {
+                let path = directory.join(&name);
+                if name.starts_with(':') || name.starts_with("@sha") {
+                    if let Some(tag) = read_tag(&path)? {
+                        found.push((path, tag));
+                    }
+                } else {
+                    directories.push(path);
+                }
+            }
+        }
+        found.sort_by(|a, b| a.0.cmp(&b.0));
+        Ok(found)
+    }
+
+    /// Moves every reference from one manifest of an image to another of the same image.
+    pub(crate) fn move_tags(&self, from: &Digest, to: &Descriptor) -> Result<(), StoreError> {
+        for (path, mut tag) in self.tags()? {
+            if digest_of(&tag.manifest)? == *from {
+                tag.manifest = to.clone();
+                self.write_tag(&path, &tag)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Removes the file of a reference, durably, and the directories that then are empty.
+    pub(crate) fn remove_tag(&self, path: &Path) -> Result<(), StoreError> {
+        crate::store::remove_file(path)?;
+        let top = self.path("tags");
+        let mut synced = false;
+        for directory in path.ancestors().skip(1).take_while(|d| *d != top) {
+            if fs::remove_dir(directory).is_err() {
+                // Another one made a name in it, or removed it.
+                if directory.exists() {
+                    sync_directory(directory)?;
+                    synced = true;
+                    break;
+                }
+            }
+        }
+        if synced { Ok(()) } else { sync_directory(&top) }
+    }
+
+    fn is_of(&self, tag: &Tag, image: &Image) -> bool {
+        tag.manifest.digest() == image.descriptor.digest()
+            || Image::read(self, &tag.manifest).is_ok_and(|other| other.id == image.id)
+    }
+
+    fn still_tagged(&self, tag: &Tag) -> Result<bool, StoreError> {
+        let path = match &tag.reference {
+            Some(reference) => self.tag_path(reference),
+            None => self.unnamed_path(&digest_of(&tag.manifest)?),
+        };
+        let now = read_tag(&path)?;
+        Ok(now.is_some_and(|now| now.manifest.digest() == tag.manifest.digest()))
+    }
+
+    fn write_tag(&self, path: &Path, tag: &Tag) -> Result<(), StoreError> {
+        let digest = digest_of(&tag.manifest)?;
+        let bytes = serde_json::to_vec(tag).map_err(|error| damaged("a reference", error))?;
+        // Whoever tags holds a lease or knows another reference; the lock makes sure that none is collected in between.
+        let _lock = self.lock_shared()?;
+        if !self.has_blob(&digest) {
+            return Err(StoreError::NoSuchImage(digest.to_string()));
+        }
+        let directory = path.parent().unwrap_or(path);
+        loop {
+            self.make_tag_directory(directory)?;
+            match self.write(path, &bytes, true) {
+                // A removal took the empty directory away just now.
+                Err(StoreError::Io { source, .. }) if source.kind() == ErrorKind::NotFound => {}
+                other => return other,
+            }
+        }
+    }
+
+    /// Makes a reference's directory and the new ones above it, durably.
+    fn make_tag_directory(&self, directory: &Path) -> Result<(), StoreError> {
+        let top = self.path("tags");
+        let missing: Vec<&Path> = directory
+            .ancestors()
+            .take_while(|above| *above != top && !above.exists())
+            .collect();
+        for path in missing.into_iter().rev() {
+            match fs::create_dir(path) {
+                Err(error) if error.kind() == ErrorKind::AlreadyExists => {}
+                Err(error) if error.kind() == ErrorKind::NotFound => {
+                    return self.make_tag_directory(directory);
+                }
+                other => other.map_err(io("making", path))?,
+            }
+            match path.parent() {
+                Some(parent) if parent.exists() => sync_directory(parent)?,
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// The file of a reference: its registry and repository as directories, then `:TAG` or `@ALGORITHM-HEX`.
+    pub(crate) fn tag_path(&self, reference: &ImageReference) -> PathBuf {
+        let directory = self
+            .path("tags")
+            .join(reference.registry())
+            .join(reference.repository());
+        match reference.digest() {
+            Some(digest) => {
+                directory.join(format!("@{}-{}", digest.algorithm().name(), digest.hex()))
+            }
+            None => directory.join(format!(":{}", reference.tag().unwrap_or("latest"))),
+        }
+    }
+
+    fn unnamed_path(&self, manifest: &Digest) -> PathBuf {
+        let name = format!("@{}-{}", manifest.algorithm().name(), manifest.hex());
+        self.path("tags").join(UNNAMED).join(name)
+    }
+}
+
+fn read_tag(path: &Path) -> Result<Option<Tag>, StoreError> {
+    let bytes = match read(path) {
+        // A name that is longer than any file's, or whose directory is a file, names nothing.
+        Err(StoreError::Io { source, .. })
+            if matches!(
+                source.kind(),
+                ErrorKind::NotADirectory | ErrorKind::InvalidFilename
+            ) =>
+        {
+            return Ok(None);
+        }
+        other => other?,
+    };
+    let Some(bytes) = bytes else {
+        return Ok(None);
+    };
+    serde_json::from_slice(&bytes)
+        .map(Some)
+        .map_err(|error| damaged(path.display(), error))
+}
+
+/// The digits of what may be an id or its beginning.
+fn id_digits(name: &str) -> Option<&str> {
+    let digits = name.strip_prefix("sha256:").unwrap_or(name);
+    let hex = |b: u8| matches!(b, b'0'..=b'9' | b'a'..=b'f');
+    (!digits.is_empty() && digits.len() <= 64 && digits.bytes().all(hex)).then_some(digits)
 }

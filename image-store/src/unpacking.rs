@@ -1,0 +1,205 @@
+//! Layers' bytes become trees of the store.
+
+use std::fs::File;
+use std::io::{self, BufReader, Cursor, Read};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+use dhow_image::{Algorithm, ChainId, Compression, Descriptor, DiffId, Hasher};
+use dhow_layer::{UnpackError, UnpackOptions, Unpacked};
+
+use crate::blobs::digest_of;
+use crate::error::{damaged, io};
+use crate::layers::LayerRecord;
+use crate::lease::ChainState;
+use crate::pipe::pipe;
+use crate::{Lease, Store, StoreError};
+
+/// Unpacks a tar stream, compressed or not as its first bytes show, into the empty directory `tree`; inflating has a thread of
+/// its own. Gives also the DiffId where `hash`.
+pub(crate) fn unpack_stream(
+    tree: &OwnedFd,
+    options: UnpackOptions,
+    mut input: impl Read + Send,
+    hash: bool,
+) -> Result<(Unpacked, Option<DiffId>), UnpackError> {
+    let mut start = Vec::new();
+    input
+        .by_ref()
+        .take(4)
+        .read_to_end(&mut start)
+        .map_err(UnpackError::Read)?;
+    let compression = Compression::of_bytes(&start);
+    let mut input = Cursor::new(start).chain(input);
+    let unpack = |tar: &mut dyn Read| {
+        let mut tar = HashingReader {
+            inner: tar,
+            hasher: hash.then(|| Hasher::new(Algorithm::Sha256)),
+        };
+        let unpacked = dhow_layer::unpack(&mut tar, tree.as_fd(), &options)?;
+        Ok((unpacked, tar.hasher.map(|hasher| DiffId(hasher.finish()))))
+    };
+    if compression == Compression::None {
+        return unpack(&mut input);
+    }
+    std::thread::scope(|scope| {
+        let (writer, mut reader) = pipe();
+        scope.spawn(move || match compression {
+            Compression::Zstd => match zstd::Decoder::new(input) {
+                Ok(decoder) => writer.send_all(decoder),
+                Err(error) => writer.fail(error),
+            },
+            _ => {
+                let input = BufReader::with_capacity(128 * 1024, input);
+                writer.send_all(flate2::bufread::MultiGzDecoder::new(input));
+            }
+        });
+        let unpacked = unpack(&mut reader);
+        // So that the other thread ends where unpacking failed.
+        drop(reader);
+        unpacked
+    })
+}
+
+struct HashingReader<'a> {
+    inner: &'a mut dyn Read,
+    hasher: Option<Hasher>,
+}
+
+impl Read for HashingReader<'_> {
+    fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
+        let count = self.inner.read(out)?;
+        if let Some(hasher) = &mut self.hasher {
+            hasher.update(&out[..count]);
+        }
+        Ok(count)
+    }
+}
+
+/// A layer's tree before it is recorded.
+pub(crate) struct FreshTree {
+    pub(crate) name: String,
+    pub(crate) unpacked: Unpacked,
+}
+
+impl Lease {
+    /// Gives left-out directories what the layers below say, and records the tree, which must be all that is not synced yet.
+    pub(crate) fn finish_layer(
+        &self,
+        diff_id: &DiffId,
+        parent: Option<&ChainId>,
+        fresh: &FreshTree,
+        before_record: impl FnOnce() -> Result<(), StoreError>,
+    ) -> Result<LayerRecord, StoreError> {
+        let store = self.store();
+        let implied = &fresh.unpacked.implied;
+        if !implied.is_empty() {
+            let lowers = self.wait_for_chain(parent)?;
+            let lowers = open_trees(store, &lowers)?;
+            let lowers: Vec<BorrowedFd<'_>> = lowers.iter().map(AsFd::as_fd).collect();
+            let tree = store.open_tree(&fresh.name)?;
+            dhow_layer::inherit(tree.as_fd(), implied, &lowers).map_err(unpacking(diff_id))?;
+        }
+        store.sync()?;
+        before_record()?;
+        let record = store.record(
+            &fresh.name,
+            fresh.unpacked.tar_size,
+            fresh.unpacked.entries,
+            false,
+        );
+        // Only a layer that leaves nothing out is the same on top of every other.
+        let parent = parent.filter(|_| !implied.is_empty());
+        store.write_record(diff_id, parent, &record)?;
+        Ok(record)
+    }
+
+    /// The trees of these layers, lowest first, held by the lease; what is missing is unpacked from its blob.
+    pub(crate) fn ensure_layers(
+        &self,
+        diff_ids: &[DiffId],
+        blobs: &[Descriptor],
+    ) -> Result<Vec<LayerRecord>, StoreError> {
+        if let Ok(records) = self.hold_layers(diff_ids)? {
+            return Ok(records);
+        }
+        let mut records = Vec::new();
+        let mut parent: Option<ChainId> = None;
+        for (index, diff_id) in diff_ids.iter().enumerate() {
+            let record = match self.hold_layer(diff_id, parent.as_ref())? {
+                Some(record) => record,
+                None => self.unpack_blob(diff_id, parent.as_ref(), blobs.get(index))?,
+            };
+            let chain = ChainId::above(parent.as_ref(), diff_id);
+            let state = ChainState::There {
+                parent: parent.replace(chain.clone()),
+                tree: record.tree.clone(),
+            };
+            self.set_chain(chain, state);
+            records.push(record);
+        }
+        Ok(records)
+    }
+
+    /// Unpacks a layer from its blob in the store; the chain below must be known to the lease.
+    pub(crate) fn unpack_blob(
+        &self,
+        diff_id: &DiffId,
+        parent: Option<&ChainId>,
+        blob: Option<&Descriptor>,
+    ) -> Result<LayerRecord, StoreError> {
+        let store = self.store();
+        let noted = store.compressed(diff_id)?;
+        let missing = || {
+            damaged(
+                format!("layer {diff_id}"),
+                "neither its tree nor its blob is there",
+            )
+        };
+        let digest = digest_of(blob.or(noted.as_ref()).ok_or_else(missing)?)?;
+        self.hold_blobs([&digest])?;
+        let path = store.blob_path(&digest);
+        if !store.has_blob(&digest) {
+            return Err(missing());
+        }
+        let file = File::open(&path).map_err(io("opening the blob", &path))?;
+        let name = self.new_tree()?;
+        let tree = store.open_tree(&name)?;
+        let options = UnpackOptions {
+            flavour: store.flavour(),
+        };
+        let unpacked = unpack_stream(&tree, options, file, true).map_err(unpacking(diff_id));
+        let finished = unpacked.and_then(|(unpacked, found)| {
+            check_diff_id(diff_id, found.as_ref())?;
+            let fresh = FreshTree {
+                name: name.clone(),
+                unpacked,
+            };
+            self.finish_layer(diff_id, parent, &fresh, || Ok(()))
+        });
+        if finished.is_err() {
+            let _ = store.remove_tree(&name);
+        }
+        finished
+    }
+}
+
+/// That a layer's bytes are those that the image's config names.
+pub(crate) fn check_diff_id(expected: &DiffId, found: Option<&DiffId>) -> Result<(), StoreError> {
+    match found {
+        Some(found) if found == expected => Ok(()),
+        found => Err(StoreError::Digest {
+            what: "the layer's tar".to_owned(),
+            expected: expected.to_string(),
+            found: found.map_or_else(|| "none".to_owned(), ToString::to_string),
+        }),
+    }
+}
+
+pub(crate) fn unpacking(diff_id: &DiffId) -> impl FnOnce(UnpackError) -> StoreError {
+    let layer = diff_id.0.short().to_owned();
+    move |source| StoreError::Unpack { layer, source }
+}
+
+pub(crate) fn open_trees(store: &Store, trees: &[String]) -> Result<Vec<OwnedFd>, StoreError> {
+    trees.iter().map(|tree| store.open_tree(tree)).collect()
+}
