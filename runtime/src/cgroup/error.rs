@@ -14,9 +14,6 @@ pub enum CgroupError {
         /// What the system answered.
         source: io::Error,
     },
-    /// No hierarchy is mounted.
-    #[error("no cgroup file system is mounted; mount one at /sys/fs/cgroup")]
-    NotMounted,
     /// A path that leaves the tree.
     #[error("the cgroup path {} must not contain '..'", .0.display())]
     Path(PathBuf),
@@ -86,6 +83,16 @@ pub enum CgroupError {
     Devices {
         /// The cgroup.
         directory: PathBuf,
+        /// What the system answered.
+        source: io::Error,
+    },
+    /// A process that cannot be sent a signal.
+    #[error("sending signal {signal} to process {process}")]
+    Signal {
+        /// The process.
+        process: i32,
+        /// The signal's number.
+        signal: i32,
         /// What the system answered.
         source: io::Error,
     },

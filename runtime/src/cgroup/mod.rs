@@ -1,22 +1,54 @@
 //! One container's cgroup, over v1 hierarchies, a v2 tree, or both.
+//!
+//! It is where runc's cgroupfs driver would make it, and is limited as runc would limit it; what this host cannot limit is
+//! refused by name instead of left away. The files are written by us, through descriptors: the crate cgroups-rs was looked at
+//! and left, since its 0.3 line joins only by `cgroup.procs` (milliseconds on an idle machine), hides a directory that
+//! could not be made, knows neither hybrid hosts nor v2 devices, and brings a regex engine into a program that is to stay
+//! small; later lines bring an async D-Bus client.
+//!
+//! Who pays: memory is charged to the cgroup in which a process touches it first. So limits are set before anybody is in
+//! the cgroup, and whatever costs memory (reading the bundle, compiling the filter) is done by the parent outside; then a
+//! container starts in few MiB.
 
-use std::path::Path;
+mod devices;
+mod directory;
+mod error;
+mod hierarchies;
+mod join;
+mod limits;
+mod make;
+mod processes;
+mod remove;
+mod stats;
+
+use std::cell::OnceCell;
+use std::path::{Path, PathBuf};
 
 use oci_spec::runtime::LinuxResources;
+use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
-
-mod error;
-mod join;
-mod stats;
 
 pub use error::CgroupError;
 pub use join::Joiner;
 pub use stats::{CpuStats, MemoryStats, PidsStats, Stats};
 
+use directory::Directory;
+use hierarchies::Hierarchy;
+
 /// One container's cgroup: a directory in each hierarchy.
 #[derive(Debug)]
 pub struct Cgroup {
-    record: CgroupRecord,
+    places: Vec<Place>,
+}
+
+/// A directory in one hierarchy.
+#[derive(Debug)]
+struct Place {
+    /// None for a v2 tree.
+    controllers: Vec<String>,
+    directory: Directory,
+    /// What a v2 directory has.
+    available: OnceCell<Vec<String>>,
 }
 
 /// Where a container's cgroup is, as it is kept in the container's state.
@@ -32,11 +64,36 @@ pub struct PlaceRecord {
     /// The hierarchy's controllers (`cpu`, `memory`), or its name (`name=systemd`); none for a v2 tree.
     pub controllers: Vec<String>,
     /// The directory on the host, absolute.
-    pub directory: std::path::PathBuf,
+    pub directory: PathBuf,
+}
+
+/// The directory that has a controller, by the version whose files it has.
+#[derive(Clone, Copy)]
+enum Controller<'a> {
+    V1(&'a Directory),
+    V2(&'a Directory),
+}
+
+impl Place {
+    fn new(controllers: Vec<String>, directory: PathBuf) -> Self {
+        Self {
+            controllers,
+            directory: Directory::new(directory),
+            available: OnceCell::new(),
+        }
+    }
+
+    fn is_v2(&self) -> bool {
+        self.controllers.is_empty()
+    }
 }
 
 impl Cgroup {
     /// Makes a container's cgroup and sets its limits, before any process is in it.
+    ///
+    /// `path` is the specification's cgroupsPath: an absolute one is below each hierarchy's mount, a relative one (or `id`, where
+    /// there is none) is in the calling process's own cgroup. A process without privileges that names no path goes without
+    /// the hierarchies in which it may not make a directory, as in runc.
     ///
     /// # Errors
     /// When the path is none, a directory cannot be made, a limit's controller is missing or a limit cannot be set;
@@ -46,8 +103,49 @@ impl Cgroup {
         id: &str,
         resources: Option<&LinuxResources>,
     ) -> Result<Self, CgroupError> {
-        let _ = (path, id, resources);
-        todo!("next landing")
+        let hierarchies = hierarchies::mounted()?;
+        let directories = hierarchies::directories(&hierarchies, path, id)?;
+        let may_miss = path.is_none_or(|path| path.as_os_str().is_empty());
+        let mut cgroup = Self { places: Vec::new() };
+        let mut made = Self { places: Vec::new() };
+        let result = cgroup
+            .make_places(&mut made, hierarchies, directories, may_miss)
+            .and_then(|()| limits::set(&cgroup, resources, true));
+        match result {
+            Ok(()) => Ok(cgroup),
+            Err(error) => {
+                // The first error is the one to tell.
+                let _ = made.remove();
+                Err(error)
+            }
+        }
+    }
+
+    fn make_places(
+        &mut self,
+        made: &mut Self,
+        hierarchies: Vec<Hierarchy>,
+        directories: Vec<PathBuf>,
+        may_miss: bool,
+    ) -> Result<(), CgroupError> {
+        for (hierarchy, directory) in hierarchies.into_iter().zip(directories) {
+            let place = Place::new(Vec::new(), directory.clone());
+            match make::make(&hierarchy, &place.directory) {
+                Ok(is_new) => {
+                    if is_new {
+                        made.places.push(Place::new(Vec::new(), directory));
+                    }
+                    self.places.push(Place {
+                        controllers: hierarchy.controllers,
+                        ..place
+                    });
+                }
+                Err(CgroupError::Make { source, .. })
+                    if may_miss && is_ignorable(&source) && is_unprivileged() => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
     }
 
     /// The cgroup of a container that was made before.
@@ -55,95 +153,111 @@ impl Cgroup {
     /// # Errors
     /// None as yet: directories are opened when they are needed.
     pub fn open(record: &CgroupRecord) -> Result<Self, CgroupError> {
-        Ok(Self {
-            record: record.clone(),
-        })
+        let places = record
+            .places
+            .iter()
+            .map(|place| Place::new(place.controllers.clone(), place.directory.clone()))
+            .collect();
+        Ok(Self { places })
     }
 
     /// What [`Cgroup::open`] needs.
     pub fn record(&self) -> CgroupRecord {
-        self.record.clone()
-    }
-
-    /// The descriptors with which a process joins, opened here so that the process itself opens nothing.
-    ///
-    /// # Errors
-    /// When a directory is not there any more.
-    pub fn join(&self) -> Result<Joiner, CgroupError> {
-        todo!("next landing")
-    }
-
-    /// The ids of all processes in it and below it.
-    ///
-    /// # Errors
-    /// When it cannot be read; a cgroup that is gone has none.
-    pub fn processes(&self) -> Result<Vec<i32>, CgroupError> {
-        todo!("next landing")
-    }
-
-    /// Sends a signal to every process in it and below it, until none is left that was not signalled.
-    ///
-    /// # Errors
-    /// When it cannot be read.
-    pub fn kill_all(&self, signal: i32) -> Result<(), CgroupError> {
-        let _ = signal;
-        todo!("next landing")
-    }
-
-    /// Stops every process in it, and returns when all are stopped.
-    ///
-    /// # Errors
-    /// When there is no freezer.
-    pub fn freeze(&self) -> Result<(), CgroupError> {
-        todo!("next landing")
-    }
-
-    /// Lets them go on.
-    ///
-    /// # Errors
-    /// When there is no freezer.
-    pub fn thaw(&self) -> Result<(), CgroupError> {
-        todo!("next landing")
-    }
-
-    /// Whether its processes are stopped.
-    ///
-    /// # Errors
-    /// When the freezer cannot be read; without a freezer it is `false`.
-    pub fn is_frozen(&self) -> Result<bool, CgroupError> {
-        todo!("next landing")
+        let places = self
+            .places
+            .iter()
+            .map(|place| PlaceRecord {
+                controllers: place.controllers.clone(),
+                directory: place.directory.path().to_owned(),
+            })
+            .collect();
+        CgroupRecord { places }
     }
 
     /// Sets the limits that are named and leaves the others.
     ///
     /// # Errors
-    /// As for [`Cgroup::create`].
+    /// As for [`Cgroup::create`]; limits before the one that failed are set.
     pub fn update(&self, resources: &LinuxResources) -> Result<(), CgroupError> {
-        let _ = resources;
-        todo!("next landing")
+        limits::set(self, Some(resources), false)
     }
 
-    /// Removes it and what is below it; one that is gone is no error.
-    ///
-    /// # Errors
-    /// When a process is still in it after a short wait.
-    pub fn remove(&self) -> Result<(), CgroupError> {
-        todo!("next landing")
+    /// The v1 directory of a controller.
+    fn v1(&self, controller: &str) -> Option<&Directory> {
+        self.places
+            .iter()
+            .find(|place| place.controllers.iter().any(|name| name == controller))
+            .map(|place| &place.directory)
     }
 
-    /// How many processes the kernel killed in it because memory was over its limit; none without a memory controller.
-    ///
-    /// # Errors
-    /// When it cannot be read.
-    pub fn oom_kills(&self) -> Result<u64, CgroupError> {
-        todo!("next landing")
+    /// The v2 directory.
+    fn v2(&self) -> Option<&Directory> {
+        self.places
+            .iter()
+            .find(|place| place.is_v2())
+            .map(|place| &place.directory)
     }
 
-    /// What it uses now.
-    ///
-    /// # Errors
-    /// When it cannot be read.
-    pub fn stats(&self) -> Result<Stats, CgroupError> {
-        todo!("next landing")
+    /// What the v2 directory has.
+    fn v2_controllers(&self) -> &[String] {
+        let Some(place) = self.places.iter().find(|place| place.is_v2()) else {
+            return &[];
+        };
+        place.available.get_or_init(|| {
+            let text = place.directory.try_read("cgroup.controllers");
+            text.unwrap_or_default()
+                .split_whitespace()
+                .map(str::to_owned)
+                .collect()
+        })
     }
+
+    /// The directory that has a controller, by its names in v1 and v2.
+    fn controller(&self, v1: &str, v2: &str) -> Option<Controller<'_>> {
+        if let Some(directory) = self.v1(v1) {
+            return Some(Controller::V1(directory));
+        }
+        let has = self.v2_controllers().iter().any(|name| name == v2);
+        self.v2().filter(|_| has).map(Controller::V2)
+    }
+
+    /// The same for a limit that cannot be set without it.
+    fn require(
+        &self,
+        v1: &'static str,
+        v2: &'static str,
+        limit: &'static str,
+    ) -> Result<Controller<'_>, CgroupError> {
+        if let Some(controller) = self.controller(v1, v2) {
+            return Ok(controller);
+        }
+        let blocked = self
+            .v2()
+            .and_then(|directory| make::blocked_by_processes(directory, v2));
+        Err(blocked.unwrap_or(CgroupError::MissingController {
+            controller: if self.v2().is_some() && self.places.len() == 1 {
+                v2
+            } else {
+                v1
+            },
+            limit,
+        }))
+    }
+}
+
+/// Whether an unprivileged process gets this answer where a directory is not its own.
+fn is_ignorable(error: &std::io::Error) -> bool {
+    [Errno::PERM, Errno::ACCESS, Errno::ROFS]
+        .iter()
+        .any(|errno| error.raw_os_error() == Some(errno.raw_os_error()))
+}
+
+/// Whether this process is not the host's root: another user, or root of a user namespace. Only looked at when the kernel has
+/// refused something.
+fn is_unprivileged() -> bool {
+    if !rustix::process::geteuid().is_root() {
+        return true;
+    }
+    let map = std::fs::read_to_string("/proc/self/uid_map").unwrap_or_default();
+    !map.split_whitespace().eq(["0", "0", "4294967295"])
 }

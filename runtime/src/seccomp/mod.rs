@@ -51,11 +51,11 @@ pub enum SeccompError {
     TooLong(usize),
 }
 
-/// Compiles a profile for the host's architectures; none when it allows everything.
+/// Compiles a profile for the host's architectures; with what the kernel is told beside it.
 ///
 /// # Errors
 /// When the profile cannot be.
-pub fn compile(seccomp: &LinuxSeccomp) -> Result<Option<Program>, SeccompError> {
+pub fn compile(seccomp: &LinuxSeccomp) -> Result<Program, SeccompError> {
     let _ = seccomp;
     todo!("next landing")
 }

@@ -1,0 +1,148 @@
+//! One cgroup directory: its files, opened relative to it.
+
+use std::cell::OnceCell;
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{AtFlags, Mode, OFlags};
+use rustix::io::Errno;
+
+use super::CgroupError;
+
+/// A cgroup directory, opened when it is first needed.
+#[derive(Debug)]
+pub(super) struct Directory {
+    path: PathBuf,
+    opened: OnceCell<OwnedFd>,
+}
+
+impl Directory {
+    /// The directory at a path, which need not be there yet.
+    pub(super) fn new(path: PathBuf) -> Self {
+        Self {
+            path,
+            opened: OnceCell::new(),
+        }
+    }
+
+    /// Where it is.
+    pub(super) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// A descriptor of it (O_PATH would not do for eBPF programs).
+    pub(super) fn fd(&self) -> rustix::io::Result<BorrowedFd<'_>> {
+        if self.opened.get().is_none() {
+            let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+            let fd = rustix::fs::open(&self.path, flags, Mode::empty())?;
+            // Nothing else can have set it: there is one thread.
+            let _ = self.opened.set(fd);
+        }
+        self.opened
+            .get()
+            .map(AsFd::as_fd)
+            .ok_or(rustix::io::Errno::BADF)
+    }
+
+    /// Opens one of its files.
+    pub(super) fn open(&self, file: &str, flags: OFlags) -> rustix::io::Result<OwnedFd> {
+        rustix::fs::openat(self.fd()?, file, flags | OFlags::CLOEXEC, Mode::empty())
+    }
+
+    /// Whether it has a file of this name.
+    pub(super) fn has(&self, file: &str) -> bool {
+        self.fd()
+            .and_then(|fd| {
+                rustix::fs::accessat(fd, file, rustix::fs::Access::EXISTS, AtFlags::empty())
+            })
+            .is_ok()
+    }
+
+    /// Writes a value in one call, for a caller that knows what to do with the kernel's answer.
+    pub(super) fn try_write(&self, file: &str, value: &str) -> rustix::io::Result<()> {
+        let fd = self.open(file, OFlags::WRONLY)?;
+        loop {
+            match rustix::io::write(&fd, value.as_bytes()) {
+                Err(Errno::INTR) => {}
+                other => return other.map(|_| ()),
+            }
+        }
+    }
+
+    /// Writes a value.
+    pub(super) fn write(&self, file: &str, value: &str) -> Result<(), CgroupError> {
+        self.try_write(file, value)
+            .map_err(|errno| self.refused(file, value, errno))
+    }
+
+    /// The error for a value that was not taken.
+    pub(super) fn refused(&self, file: &str, value: &str, errno: Errno) -> CgroupError {
+        CgroupError::Write {
+            file: self.path.join(file),
+            value: value.to_owned(),
+            source: errno.into(),
+        }
+    }
+
+    /// Reads a file, for a caller that knows what to do with the kernel's answer.
+    pub(super) fn try_read(&self, file: &str) -> io::Result<String> {
+        let mut text = String::new();
+        let fd = self.open(file, OFlags::RDONLY)?;
+        io::Read::read_to_string(&mut std::fs::File::from(fd), &mut text)?;
+        Ok(text)
+    }
+
+    /// Reads a file.
+    pub(super) fn read(&self, file: &str) -> Result<String, CgroupError> {
+        self.try_read(file).map_err(|source| CgroupError::Read {
+            file: self.path.join(file),
+            source,
+        })
+    }
+
+    /// A number in a file of one; `max`, and what v1 writes for it, is none.
+    pub(super) fn number(&self, file: &str) -> Result<Option<u64>, CgroupError> {
+        Ok(parse_number(&self.read(file)?))
+    }
+
+    /// A number in a file of lines `name number`.
+    pub(super) fn entry(&self, file: &str, name: &str) -> Result<Option<u64>, CgroupError> {
+        Ok(find_entry(&self.read(file)?, name))
+    }
+}
+
+/// A number, if it is a limit: v1 writes the largest multiple of a page that fits where there is none.
+pub(super) fn parse_number(text: &str) -> Option<u64> {
+    text.trim()
+        .parse()
+        .ok()
+        .filter(|number| *number < (i64::MAX as u64) & !0xffff)
+}
+
+/// The number behind a name, in lines of `name number`.
+pub(super) fn find_entry(text: &str, name: &str) -> Option<u64> {
+    text.lines().find_map(|line| {
+        let (key, value) = line.split_once(' ')?;
+        (key == name).then(|| value.trim().parse().ok())?
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_limit_is_none_in_both_versions() {
+        assert_eq!(parse_number("max\n"), None);
+        assert_eq!(parse_number("9223372036854771712\n"), None);
+        assert_eq!(parse_number("4096\n"), Some(4096));
+    }
+
+    #[test]
+    fn entries_are_found_by_their_whole_name() {
+        let text = "oom 3\noom_kill 2\n";
+        assert_eq!(find_entry(text, "oom_kill"), Some(2));
+        assert_eq!(find_entry(text, "kill"), None);
+    }
+}

@@ -1,0 +1,142 @@
+//! Making a container's directories, so that limits can be set and a process can be put in.
+
+use std::io;
+use std::path::Path;
+
+use rustix::fs::Mode;
+use rustix::io::Errno;
+
+use super::CgroupError;
+use super::directory::Directory;
+use super::hierarchies::Hierarchy;
+
+/// Makes the directory and those above it. Gives whether it was not there before.
+pub(super) fn make(hierarchy: &Hierarchy, directory: &Directory) -> Result<bool, CgroupError> {
+    let made = make_with_parents(hierarchy, directory.path())?;
+    if !made && is_occupied(directory)? {
+        return Err(CgroupError::Occupied(directory.path().to_owned()));
+    }
+    if hierarchy.is_v2() {
+        hand_down_controllers(hierarchy, directory)?;
+    } else if hierarchy.controllers.iter().any(|name| name == "cpuset") {
+        fill_cpuset(hierarchy, directory)?;
+    }
+    Ok(made)
+}
+
+/// Whether a directory that was there already has processes in it.
+fn is_occupied(directory: &Directory) -> Result<bool, CgroupError> {
+    match directory.try_read("cgroup.procs") {
+        Ok(processes) => Ok(!processes.is_empty()),
+        // A threaded cgroup does not tell; somebody else made it so.
+        Err(error) if error.raw_os_error() == Some(Errno::OPNOTSUPP.raw_os_error()) => Ok(true),
+        Err(source) => Err(CgroupError::Read {
+            file: directory.path().join("cgroup.procs"),
+            source,
+        }),
+    }
+}
+
+/// Like `mkdir -p`, but begins at the end: all but the last directory are there nearly always.
+fn make_with_parents(hierarchy: &Hierarchy, path: &Path) -> Result<bool, CgroupError> {
+    // Another dhow may remove an empty parent between the two calls; a few turns are enough against that.
+    for _ in 0..8 {
+        match rustix::fs::mkdir(path, Mode::from_raw_mode(0o755)) {
+            Ok(()) => return Ok(true),
+            Err(Errno::EXIST) => return Ok(false),
+            Err(Errno::NOENT) if path != hierarchy.mount => match path.parent() {
+                Some(parent) => {
+                    let made = make_with_parents(hierarchy, parent)?;
+                    if made && hierarchy.controllers.iter().any(|name| name == "cpuset") {
+                        inherit_cpuset(hierarchy, parent)?;
+                    }
+                }
+                None => break,
+            },
+            Err(errno) => return Err(cannot_make(path, errno.into())),
+        }
+    }
+    Err(cannot_make(path, Errno::NOENT.into()))
+}
+
+fn cannot_make(directory: &Path, source: io::Error) -> CgroupError {
+    CgroupError::Make {
+        directory: directory.to_owned(),
+        source,
+    }
+}
+
+/// Lets the children of a directory that was just made begin with its processors and memory nodes: a v1 cpuset otherwise
+/// begins with none, and filling each child makes the kernel look at its scheduling domains each time.
+fn inherit_cpuset(hierarchy: &Hierarchy, parent: &Path) -> Result<(), CgroupError> {
+    let parent = Directory::new(parent.to_owned());
+    fill_cpuset(hierarchy, &parent)?;
+    parent.write("cgroup.clone_children", "1")
+}
+
+/// Gives a v1 cpuset its parent's processors and memory nodes where it has none, from the top down; no process can join it
+/// otherwise.
+fn fill_cpuset(hierarchy: &Hierarchy, directory: &Directory) -> Result<(), CgroupError> {
+    for file in ["cpuset.cpus", "cpuset.mems"] {
+        if directory.path() == hierarchy.mount || !directory.read(file)?.trim().is_empty() {
+            continue;
+        }
+        let Some(parent) = directory.path().parent() else {
+            continue;
+        };
+        let parent = Directory::new(parent.to_owned());
+        fill_cpuset(hierarchy, &parent)?;
+        directory.write(file, parent.read(file)?.trim())?;
+    }
+    Ok(())
+}
+
+/// Enables on the way down every controller that the tree offers, so that the container's cgroup has them.
+///
+/// What cannot be enabled is no error here: a limit that needs it says so.
+fn hand_down_controllers(hierarchy: &Hierarchy, directory: &Directory) -> Result<(), CgroupError> {
+    let top = Directory::new(hierarchy.mount.clone());
+    let offered = top.read("cgroup.controllers")?;
+    if offered.trim().is_empty() || directory.read("cgroup.controllers")? == offered {
+        return Ok(());
+    }
+    let Ok(below) = directory.path().strip_prefix(&hierarchy.mount) else {
+        return Ok(());
+    };
+    let mut parents: Vec<&Path> = below.ancestors().skip(1).collect();
+    parents.reverse();
+    for parent in parents {
+        let parent = Directory::new(hierarchy.mount.join(parent));
+        let available = parent.read("cgroup.controllers")?;
+        let all: Vec<String> = available
+            .split_whitespace()
+            .map(|name| format!("+{name}"))
+            .collect();
+        // All or nothing in one write; one by one where one of them cannot be had.
+        if parent
+            .try_write("cgroup.subtree_control", &all.join(" "))
+            .is_err()
+        {
+            for one in &all {
+                let _ = parent.try_write("cgroup.subtree_control", one);
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Why a v2 cgroup lacks a controller: the cgroup above it that has it but has processes too, and so cannot hand it down.
+pub(super) fn blocked_by_processes(directory: &Directory, controller: &str) -> Option<CgroupError> {
+    directory.path().ancestors().skip(1).find_map(|path| {
+        let above = Directory::new(path.to_owned());
+        let available = above.try_read("cgroup.controllers").ok()?;
+        let has = available.split_whitespace().any(|name| name == controller);
+        // Only the root of the tree has no type, and it may have both.
+        (has && above.has("cgroup.type") && is_occupied(&above).ok()?).then(|| {
+            CgroupError::InternalProcesses {
+                directory: path.to_owned(),
+                controller: controller.to_owned(),
+            }
+        })
+    })
+}

@@ -1,0 +1,54 @@
+//! Removing a cgroup.
+
+use std::io;
+use std::time::Duration;
+
+use rustix::fs::AtFlags;
+use rustix::io::Errno;
+
+use super::directory::Directory;
+use super::processes::below;
+use super::{Cgroup, CgroupError};
+
+/// How long is waited in all for processes that are ending: a killed process leaves its cgroup only when its memory is given
+/// back.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+impl Cgroup {
+    /// Removes it and what is below it; one that is gone is no error.
+    ///
+    /// # Errors
+    /// When a process is still in it after a short wait; the other hierarchies' directories are removed nevertheless.
+    pub fn remove(&self) -> Result<(), CgroupError> {
+        let mut failed = Ok(());
+        for place in &self.places {
+            if let Err(source) = remove(&place.directory) {
+                failed = failed.and(Err(CgroupError::Remove {
+                    directory: place.directory.path().to_owned(),
+                    source,
+                }));
+            }
+        }
+        failed
+    }
+}
+
+fn remove(directory: &Directory) -> io::Result<()> {
+    let mut waited = Duration::ZERO;
+    let mut wait = Duration::from_micros(200);
+    loop {
+        match rustix::fs::unlinkat(rustix::fs::CWD, directory.path(), AtFlags::REMOVEDIR) {
+            Ok(()) | Err(Errno::NOENT) => return Ok(()),
+            Err(Errno::BUSY | Errno::NOTEMPTY) if waited < PATIENCE => {}
+            Err(errno) => return Err(errno.into()),
+        }
+        let children = below(&Directory::new(directory.path().to_owned()))?;
+        if !children.is_empty() {
+            children.iter().try_for_each(remove)?;
+            continue;
+        }
+        std::thread::sleep(wait);
+        waited += wait;
+        wait = (wait * 2).min(Duration::from_millis(50));
+    }
+}
