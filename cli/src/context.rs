@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
+use dhow_engine::{Engine, EngineOptions};
 use dhow_image_store::Store;
 
 /// The places that a person can move.
@@ -56,6 +57,31 @@ impl Context {
     /// The image store.
     pub(crate) fn store(&self) -> anyhow::Result<Store> {
         Ok(Store::open(&self.root)?)
+    }
+
+    /// The containers.
+    pub(crate) fn engine(&self) -> anyhow::Result<Engine> {
+        let program = std::env::current_exe().context("finding dhow's own program")?;
+        // What the monitor runs has neither environment nor working directory of this process.
+        let clean_up = [
+            program.as_os_str(),
+            "--root".as_ref(),
+            self.root.as_os_str(),
+            "--state".as_ref(),
+            self.state.as_os_str(),
+            "clean-up".as_ref(),
+        ];
+        Ok(Engine::new(EngineOptions {
+            store: self.store()?,
+            root: self.root.clone(),
+            state: self.state.clone(),
+            runtime: self.runtime_program()?,
+            monitor: self.monitor_program()?,
+            clean_up: clean_up
+                .iter()
+                .map(|word| word.to_string_lossy().into_owned())
+                .collect(),
+        }))
     }
 
     /// Where what lasts is kept.

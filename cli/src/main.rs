@@ -1,8 +1,12 @@
 //! dhow: builds, ships and runs containers without a daemon.
 
+mod ago;
+mod container_args;
 mod context;
+mod each;
 mod images;
 mod progress;
+mod terminal;
 mod usage;
 mod verbs;
 

@@ -1,14 +1,26 @@
 //! One verb, one file: each turns parsed arguments into a library's options, calls it, and prints its answer.
 
+mod clean_up;
 mod completion;
+mod create;
+mod exec;
 mod import;
+mod kill;
+mod logs;
 mod manual;
+mod ps;
 mod pull;
 mod push;
 mod registry;
+mod restart;
+mod rm;
 mod rmi;
+mod run;
+mod start;
+mod stop;
 mod tag;
 mod version;
+mod wait;
 
 use std::process::ExitCode;
 
@@ -19,6 +31,31 @@ use crate::context::Context;
 /// What a person can ask for.
 #[derive(Subcommand)]
 pub(crate) enum Verb {
+    /// Remove a container that has ended and was to be removed then; its monitor asks for it
+    #[command(name = "clean-up", hide = true)]
+    CleanUp(clean_up::Args),
+    /// Create a container without starting it
+    Create(Box<create::Args>),
+    /// Run a command in a running container
+    Exec(exec::Args),
+    /// Send a signal to containers
+    Kill(kill::Args),
+    /// Show what a container wrote
+    Logs(logs::Args),
+    /// List containers
+    Ps(ps::Args),
+    /// Stop containers and start them again
+    Restart(restart::Args),
+    /// Remove containers
+    Rm(rm::Args),
+    /// Run a command in a new container
+    Run(Box<run::Args>),
+    /// Start containers that were created or have ended
+    Start(start::Args),
+    /// Ask containers to end, and kill those that do not
+    Stop(stop::Args),
+    /// Wait until containers end, and print their exit statuses
+    Wait(wait::Args),
     /// Print a shell's completion script
     Completion(completion::Args),
     /// Make an image from a root file system's tar
@@ -43,6 +80,18 @@ pub(crate) enum Verb {
 impl Verb {
     pub(crate) fn run(self, context: &Context) -> anyhow::Result<ExitCode> {
         match self {
+            Self::CleanUp(args) => clean_up::run(&args, context),
+            Self::Create(args) => create::run(&args, context),
+            Self::Exec(args) => exec::run(&args, context),
+            Self::Kill(args) => kill::run(&args, context),
+            Self::Logs(args) => logs::run(&args, context),
+            Self::Ps(args) => ps::run(&args, context),
+            Self::Restart(args) => restart::run(&args, context),
+            Self::Rm(args) => rm::run(&args, context),
+            Self::Run(args) => run::run(&args, context),
+            Self::Start(args) => start::run(&args, context),
+            Self::Stop(args) => stop::run(&args, context),
+            Self::Wait(args) => wait::run(&args, context),
             Self::Completion(args) => completion::run(&args),
             Self::Import(args) => import::run(&args, context),
             Self::Manual(args) => manual::run(&args),

@@ -21,6 +21,8 @@ mod status;
 mod stop;
 mod volumes;
 
+pub use dhow_supervise::{Exit, LogLine, StreamName};
+
 pub use create::{CreateRequest, Prepared};
 pub use engine::{Engine, EngineOptions};
 pub use error::{EngineError, ErrorKind};

@@ -7,7 +7,7 @@ use dhow_supervise::{Exit, Phase, PodLock, Request, Status, UNKNOWN_EXIT};
 use rustix::io::Errno;
 use rustix::mount::{UnmountFlags, unmount};
 
-use crate::{Engine, EngineError, PodSpec};
+use crate::{Engine, EngineError, PodSpec, Prepared};
 
 /// SIGKILL.
 const KILL: i32 = 9;
@@ -31,6 +31,14 @@ impl Engine {
         };
         self.settle(spec, &lock)?;
         self.remove_all(spec)
+    }
+
+    /// Removes a container that was never started.
+    ///
+    /// # Errors
+    /// When something of it cannot be removed.
+    pub fn discard(&self, prepared: Prepared) -> Result<(), EngineError> {
+        self.remove_all(&prepared.spec)
     }
 
     /// Removes a container that was to be removed at its end, when it has ended. Nothing happens when it runs or is gone.
