@@ -58,9 +58,17 @@ fn main() -> ExitCode {
         Ok(code) => code,
         Err(error) => {
             eprintln!("dhow: {}", one_line(&error));
-            ExitCode::from(OWN_ERROR)
+            ExitCode::from(exit_status(&error))
         }
     }
+}
+
+/// The engine knows of programs that cannot be run (126) or found (127).
+fn exit_status(error: &anyhow::Error) -> u8 {
+    error
+        .chain()
+        .find_map(|cause| cause.downcast_ref::<dhow_engine::EngineError>())
+        .map_or(OWN_ERROR, dhow_engine::EngineError::exit_status)
 }
 
 /// The whole chain of causes in one line; what a cause repeats of the message above it is said once.
