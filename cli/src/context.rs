@@ -94,6 +94,11 @@ impl Context {
         &self.state
     }
 
+    /// Where running steps of builds have their bundles.
+    pub(crate) fn builds(&self) -> PathBuf {
+        self.state.join("builds")
+    }
+
     /// The OCI runtime.
     pub(crate) fn runtime_program(&self) -> anyhow::Result<PathBuf> {
         sibling("dhow-runtime", "DHOW_RUNTIME")

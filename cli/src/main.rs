@@ -6,7 +6,6 @@ mod context;
 mod each;
 mod images;
 mod progress;
-mod table;
 mod terminal;
 mod usage;
 mod verbs;

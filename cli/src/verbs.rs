@@ -1,14 +1,12 @@
 //! One verb, one file: each turns parsed arguments into a library's options, calls it, and prints its answer.
 
+mod build;
 mod clean_up;
 mod completion;
 mod create;
 mod exec;
-mod images;
 mod import;
-mod inspect;
 mod kill;
-mod load;
 mod logs;
 mod manual;
 mod ps;
@@ -19,7 +17,6 @@ mod restart;
 mod rm;
 mod rmi;
 mod run;
-mod save;
 mod start;
 mod stop;
 mod tag;
@@ -35,6 +32,11 @@ use crate::context::Context;
 /// What a person can ask for.
 #[derive(Subcommand)]
 pub(crate) enum Verb {
+    /// Build an image from a Dockerfile
+    Build(Box<build::Args>),
+    /// Clean up after a build that was killed; every build starts one for its RUN steps
+    #[command(name = "build-guard", hide = true)]
+    BuildGuard(build::GuardArgs),
     /// Remove a container that has ended and was to be removed then; its monitor asks for it
     #[command(name = "clean-up", hide = true)]
     CleanUp(clean_up::Args),
@@ -62,14 +64,8 @@ pub(crate) enum Verb {
     Wait(wait::Args),
     /// Print a shell's completion script
     Completion(completion::Args),
-    /// List images
-    Images(images::Args),
     /// Make an image from a root file system's tar
     Import(import::Args),
-    /// Show all that is known of images
-    Inspect(inspect::Args),
-    /// Take images from an archive
-    Load(load::Args),
     /// Write the manual pages to a directory
     #[command(hide = true)]
     Manual(manual::Args),
@@ -81,8 +77,6 @@ pub(crate) enum Verb {
     Registry(registry::Args),
     /// Remove images
     Rmi(rmi::Args),
-    /// Write images into an archive
-    Save(save::Args),
     /// Give an image another name
     Tag(tag::Args),
     /// Show the version of dhow and of the programs it uses
@@ -92,6 +86,8 @@ pub(crate) enum Verb {
 impl Verb {
     pub(crate) fn run(self, context: &Context) -> anyhow::Result<ExitCode> {
         match self {
+            Self::Build(args) => build::run(&args, context),
+            Self::BuildGuard(args) => build::guard(&args, context),
             Self::CleanUp(args) => clean_up::run(&args, context),
             Self::Create(args) => create::run(&args, context),
             Self::Exec(args) => exec::run(&args, context),
@@ -105,16 +101,12 @@ impl Verb {
             Self::Stop(args) => stop::run(&args, context),
             Self::Wait(args) => wait::run(&args, context),
             Self::Completion(args) => completion::run(&args),
-            Self::Images(args) => images::run(&args, context),
             Self::Import(args) => import::run(&args, context),
-            Self::Inspect(args) => inspect::run(&args, context),
-            Self::Load(args) => load::run(&args, context),
             Self::Manual(args) => manual::run(&args),
             Self::Pull(args) => pull::run(&args, context),
             Self::Push(args) => push::run(&args, context),
             Self::Registry(args) => registry::run(args, context),
             Self::Rmi(args) => rmi::run(&args, context),
-            Self::Save(args) => save::run(&args, context),
             Self::Tag(args) => tag::run(&args, context),
             Self::Version(args) => version::run(&args, context),
         }

@@ -33,6 +33,9 @@ pub struct IgnoreError {
 }
 
 impl IgnoreFile {
+    /// No rule at all.
+    pub const EMPTY: Self = Self { rules: Vec::new() };
+
     /// Reads an ignore file's text; errors call it `name`.
     ///
     /// # Errors

@@ -1,0 +1,20 @@
+//! The images that builds start from.
+
+use dhow_image::{ImageReference, Platform};
+use dhow_image_store::{Image, Lease};
+
+/// Finds the images that `FROM` and `COPY --from` name.
+///
+/// A boundary: the builder does not know registries. Who calls it looks in the store, and pulls what is not there.
+pub trait BaseImages {
+    /// The image, in the store and kept by `lease`.
+    ///
+    /// # Errors
+    /// When it can be found nowhere, with a message for a person.
+    fn resolve(
+        &self,
+        reference: &ImageReference,
+        platform: &Platform,
+        lease: &Lease,
+    ) -> Result<Image, Box<dyn std::error::Error + Send + Sync>>;
+}
