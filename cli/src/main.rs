@@ -6,6 +6,7 @@ mod context;
 mod each;
 mod images;
 mod progress;
+mod table;
 mod terminal;
 mod usage;
 mod verbs;

@@ -5,8 +5,11 @@ mod clean_up;
 mod completion;
 mod create;
 mod exec;
+mod images;
 mod import;
+mod inspect;
 mod kill;
+mod load;
 mod logs;
 mod manual;
 mod ps;
@@ -17,6 +20,7 @@ mod restart;
 mod rm;
 mod rmi;
 mod run;
+mod save;
 mod start;
 mod stop;
 mod tag;
@@ -64,8 +68,14 @@ pub(crate) enum Verb {
     Wait(wait::Args),
     /// Print a shell's completion script
     Completion(completion::Args),
+    /// List images
+    Images(images::Args),
     /// Make an image from a root file system's tar
     Import(import::Args),
+    /// Show all that is known of images
+    Inspect(inspect::Args),
+    /// Take images from an archive
+    Load(load::Args),
     /// Write the manual pages to a directory
     #[command(hide = true)]
     Manual(manual::Args),
@@ -77,6 +87,8 @@ pub(crate) enum Verb {
     Registry(registry::Args),
     /// Remove images
     Rmi(rmi::Args),
+    /// Write images into an archive
+    Save(save::Args),
     /// Give an image another name
     Tag(tag::Args),
     /// Show the version of dhow and of the programs it uses
@@ -101,12 +113,16 @@ impl Verb {
             Self::Stop(args) => stop::run(&args, context),
             Self::Wait(args) => wait::run(&args, context),
             Self::Completion(args) => completion::run(&args),
+            Self::Images(args) => images::run(&args, context),
             Self::Import(args) => import::run(&args, context),
+            Self::Inspect(args) => inspect::run(&args, context),
+            Self::Load(args) => load::run(&args, context),
             Self::Manual(args) => manual::run(&args),
             Self::Pull(args) => pull::run(&args, context),
             Self::Push(args) => push::run(&args, context),
             Self::Registry(args) => registry::run(args, context),
             Self::Rmi(args) => rmi::run(&args, context),
+            Self::Save(args) => save::run(&args, context),
             Self::Tag(args) => tag::run(&args, context),
             Self::Version(args) => version::run(&args, context),
         }

@@ -212,6 +212,12 @@ impl Lease {
         Ok(trees)
     }
 
+    /// Whether the trees of `chain` are there, as far as this lease knows.
+    pub(crate) fn has_chain(&self, chain: Option<&ChainId>) -> bool {
+        let chains = self.chains();
+        chain.is_none_or(|chain| matches!(chains.get(chain), Some(ChainState::There { .. })))
+    }
+
     fn chains(&self) -> MutexGuard<'_, HashMap<ChainId, ChainState>> {
         self.inner
             .chains

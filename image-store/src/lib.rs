@@ -2,7 +2,6 @@
 //!
 //! docs/layout.md tells where everything lies, docs/locks.md who may do what when, docs/promises.md what holds after a crash.
 
-mod archive;
 mod blobs;
 mod cache;
 mod collect;
@@ -14,10 +13,12 @@ mod import;
 mod ingest;
 mod layers;
 mod lease;
+mod load;
 mod locations;
 mod mount;
 mod pipe;
 mod root_fs;
+mod save;
 mod snapshot;
 mod source;
 mod store;

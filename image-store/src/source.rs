@@ -6,10 +6,10 @@ use std::os::fd::AsFd;
 
 use dhow_image::{BlobBody, BlobSource, Descriptor, DiffId, TransferError, TransferErrorKind};
 
+use crate::Store;
 use crate::blobs::digest_of;
 use crate::error::io;
 use crate::pipe::pipe;
-use crate::{Store, StoreError};
 
 impl BlobSource for Store {
     fn open(&self, descriptor: &Descriptor, offset: u64) -> Result<BlobBody, TransferError> {
@@ -54,15 +54,5 @@ impl Store {
             reader: Box::new(reader),
             offset: 0,
         })
-    }
-
-    /// Whether a blob can be read, as a file or packed from its tree.
-    pub(crate) fn can_read(&self, descriptor: &Descriptor) -> Result<bool, StoreError> {
-        let digest = digest_of(descriptor)?;
-        if self.has_blob(&digest) {
-            return Ok(true);
-        }
-        let record = self.layer(&DiffId(digest), None)?;
-        Ok(record.is_some_and(|record| record.tar_form.is_some()))
     }
 }

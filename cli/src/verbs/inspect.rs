@@ -1,0 +1,71 @@
+//! `dhow inspect`
+
+mod template;
+
+use std::process::ExitCode;
+
+use dhow_image::ImageReference;
+use dhow_image_store::Image;
+use serde_json::{Value, json};
+
+use crate::context::Context;
+
+/// Shows all that is known of images, as JSON.
+#[derive(clap::Args)]
+pub(crate) struct Args {
+    /// Names or ids
+    #[arg(required = true, value_name = "NAME")]
+    names: Vec<String>,
+    /// Print parts of it: text with paths in braces, like {{.Config.Env}} or {{json .Config}}
+    #[arg(short, long, value_name = "TEMPLATE")]
+    format: Option<String>,
+}
+
+pub(crate) fn run(args: &Args, context: &Context) -> anyhow::Result<ExitCode> {
+    let store = context.store()?;
+    let mut found = Vec::new();
+    for name in &args.names {
+        found.push(describe(&store.find(name)?)?);
+    }
+    match &args.format {
+        None => println!("{}", serde_json::to_string_pretty(&found)?),
+        Some(template) => {
+            for value in &found {
+                println!("{}", template::render(template, value)?);
+            }
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// An image in the fields of Docker's answer.
+fn describe(image: &Image) -> anyhow::Result<Value> {
+    let config = image.config();
+    let names = |digest: bool| -> Vec<String> {
+        let names = image.references().iter();
+        let names = names.filter(|name| name.digest().is_some() == digest);
+        names.map(ImageReference::familiar).collect()
+    };
+    let author = config.author().as_deref().unwrap_or("");
+    let history = config.history().as_ref().and_then(|all| all.last());
+    let comment = history
+        .and_then(|h| h.comment().clone())
+        .unwrap_or_default();
+    Ok(json!({
+        "Id": image.id().to_string(),
+        "RepoTags": names(false),
+        "RepoDigests": names(true),
+        "Comment": comment,
+        "Created": image.created().unwrap_or(""),
+        "Author": author,
+        "Architecture": config.architecture().to_string(),
+        "Variant": config.variant(),
+        "Os": config.os().to_string(),
+        "Size": image.size(),
+        "Config": serde_json::to_value(config.config())?,
+        "RootFS": { "Type": "layers", "Layers": image.diff_ids() },
+        "Descriptor": serde_json::to_value(image.descriptor())?,
+        "Manifest": serde_json::to_value(image.manifest())?,
+        "History": serde_json::to_value(config.history())?,
+    }))
+}

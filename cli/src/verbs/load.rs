@@ -1,0 +1,40 @@
+//! `dhow load`
+
+use std::io::{IsTerminal, Read};
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use crate::context::Context;
+use crate::progress;
+
+/// Takes images from an OCI archive.
+#[derive(clap::Args)]
+pub(crate) struct Args {
+    /// The file [default: standard input]
+    #[arg(short, long, value_name = "FILE")]
+    input: Option<PathBuf>,
+    /// Print only the images' names
+    #[arg(short, long)]
+    quiet: bool,
+}
+
+pub(crate) fn run(args: &Args, context: &Context) -> anyhow::Result<ExitCode> {
+    let input: Box<dyn Read + Send> = match &args.input {
+        Some(path) => Box::new(fs_err::File::open(path)?),
+        None => {
+            anyhow::ensure!(
+                !std::io::stdin().is_terminal(),
+                "there is no archive on standard input; name a file with -i"
+            );
+            Box::new(std::io::stdin())
+        }
+    };
+    let progress = progress::reporter(args.quiet);
+    for (name, image) in context.store()?.load(input, &*progress)? {
+        match name {
+            Some(name) => println!("Loaded image: {}", name.familiar()),
+            None => println!("Loaded image ID: {}", image.id()),
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}

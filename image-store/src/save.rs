@@ -1,0 +1,145 @@
+//! Images into one file: the OCI image layout in a tar (image-spec, image-layout.md), which Docker reads too.
+
+use std::collections::{BTreeMap, HashSet};
+use std::io::{self, Read, Write};
+
+use dhow_image::{BlobSource as _, Descriptor, Digest, ImageReference};
+use oci_spec::image::{ImageIndexBuilder, MediaType, SCHEMA_VERSION};
+use serde_json::json;
+
+use crate::blobs::digest_of;
+use crate::commit::document;
+use crate::error::damaged;
+use crate::{Image, Store, StoreError};
+
+/// The annotation for the name, of the image specification.
+pub(crate) const REF_NAME: &str = "org.opencontainers.image.ref.name";
+/// The annotation for the whole name, of containerd and Docker.
+pub(crate) const IMAGE_NAME: &str = "io.containerd.image.name";
+
+impl Store {
+    /// Writes images with their references as an OCI archive. A layer that has no blob is written in its tar form.
+    ///
+    /// # Errors
+    /// When a blob cannot be read or `out` not be written.
+    pub fn save(&self, images: &[Image], out: impl Write) -> Result<(), StoreError> {
+        let lease = self.lease()?;
+        for image in images {
+            lease.hold(image)?;
+        }
+        let mut tar = tar::Builder::new(out);
+        append(&mut tar, "oci-layout", br#"{"imageLayoutVersion":"1.0.0"}"#)?;
+        append(&mut tar, "index.json", &index(images)?)?;
+        append(&mut tar, "manifest.json", &docker_manifest(images)?)?;
+        let mut written = HashSet::new();
+        // Documents first, so that who reads the archive as a stream knows what the layers are.
+        for image in images {
+            for blob in [&image.descriptor, image.manifest.config()] {
+                self.append_blob(&mut tar, blob, &mut written)?;
+            }
+        }
+        for layer in images.iter().flat_map(|image| image.manifest.layers()) {
+            self.append_blob(&mut tar, layer, &mut written)?;
+        }
+        let mut out = tar.into_inner().map_err(writing)?;
+        out.flush().map_err(writing)
+    }
+
+    fn append_blob<W: Write>(
+        &self,
+        tar: &mut tar::Builder<W>,
+        blob: &Descriptor,
+        written: &mut HashSet<Digest>,
+    ) -> Result<(), StoreError> {
+        let digest = digest_of(blob)?;
+        if !written.insert(digest.clone()) {
+            return Ok(());
+        }
+        let body = self
+            .open(blob, 0)
+            .map_err(|error| damaged(&digest, error))?;
+        let mut header = header(blob.size());
+        // The reader must give what the header promises, or all that follows is garbage.
+        let mut content = body.reader.take(blob.size());
+        tar.append_data(&mut header, blob_path(&digest), &mut content)
+            .map_err(writing)?;
+        if content.limit() > 0 {
+            return Err(damaged(&digest, "it is shorter than its manifest says"));
+        }
+        Ok(())
+    }
+}
+
+fn index(images: &[Image]) -> Result<Vec<u8>, StoreError> {
+    let mut manifests = Vec::new();
+    for image in images {
+        if image.references.is_empty() {
+            manifests.push(image.descriptor.clone());
+        }
+        for reference in &image.references {
+            let mut named = image.descriptor.clone();
+            let tag = reference.tag().unwrap_or("latest").to_owned();
+            let annotations = [(REF_NAME, tag), (IMAGE_NAME, reference.to_string())];
+            let annotations = annotations.map(|(key, value)| (key.to_owned(), value));
+            named.set_annotations(Some(annotations.into_iter().collect()));
+            manifests.push(named);
+        }
+    }
+    let index = ImageIndexBuilder::default()
+        .schema_version(SCHEMA_VERSION)
+        .media_type(MediaType::ImageIndex)
+        .manifests(manifests)
+        .build()
+        .map_err(|error| damaged("an index", error))?;
+    document(&index)
+}
+
+/// What `docker load` looks for where it does not know the OCI layout.
+fn docker_manifest(images: &[Image]) -> Result<Vec<u8>, StoreError> {
+    let mut by_id = BTreeMap::new();
+    for image in images {
+        let mut layers = Vec::new();
+        for layer in image.manifest.layers() {
+            layers.push(blob_path(&digest_of(layer)?));
+        }
+        let names: Vec<String> = image
+            .references
+            .iter()
+            .map(ImageReference::familiar)
+            .collect();
+        let entry = json!({ "Config": blob_path(&image.id), "RepoTags": names, "Layers": layers });
+        by_id.insert(image.id.clone(), entry);
+    }
+    document(&by_id.into_values().collect::<Vec<_>>())
+}
+
+fn blob_path(digest: &Digest) -> String {
+    format!("blobs/{}/{}", digest.algorithm().name(), digest.hex())
+}
+
+fn append<W: Write>(
+    tar: &mut tar::Builder<W>,
+    name: &str,
+    content: &[u8],
+) -> Result<(), StoreError> {
+    let mut header = header(content.len() as u64);
+    tar.append_data(&mut header, name, content).map_err(writing)
+}
+
+fn header(size: u64) -> tar::Header {
+    let mut header = tar::Header::new_gnu();
+    header.set_size(size);
+    header.set_mode(0o644);
+    header.set_mtime(0);
+    header.set_uid(0);
+    header.set_gid(0);
+    header
+}
+
+fn writing(source: io::Error) -> StoreError {
+    StoreError::Io {
+        doing: "writing",
+        path: "the archive".into(),
+        source,
+    }
+}

@@ -1,0 +1,8 @@
+//! The client against the embedded registry, and against registries that do as they are told.
+
+#![allow(clippy::unwrap_used, reason = "a test may fail there")]
+
+mod access;
+mod hostile;
+mod kit;
+mod round_trip;
