@@ -6,6 +6,7 @@ pub mod bpf;
 pub mod clone;
 pub mod exec;
 pub mod mount;
+pub mod namespace;
 pub mod net;
 pub mod process;
 pub mod seccomp;

@@ -1,0 +1,128 @@
+//! The one channel between a command and the process that it makes: a pair of sockets that keep messages apart. Its end
+//! is news too: init's end of it is close-on-exec, so it closes when the program has begun.
+
+use std::io::{IoSlice, IoSliceMut};
+use std::mem::MaybeUninit;
+use std::os::fd::{AsFd, OwnedFd};
+
+use rustix::io::{Errno, Result};
+use rustix::net::{
+    AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer,
+    SendAncillaryMessage, SendFlags, SocketFlags, SocketType,
+};
+
+use crate::init::StepError;
+
+/// One end.
+#[derive(Debug)]
+pub(crate) struct Channel {
+    fd: OwnedFd,
+}
+
+/// What passes.
+#[derive(Debug)]
+pub(crate) enum Message {
+    /// To init: go on.
+    Go,
+    /// From the intermediate: init's id and pidfd.
+    Init(i32, OwnedFd),
+    /// From init: the mounts are made.
+    Mounted,
+    /// From init: the terminal's master end.
+    Console(OwnedFd),
+    /// From init: all is ready.
+    Ready,
+    /// From init: a step failed.
+    Failed(StepError),
+}
+
+impl Channel {
+    /// Both ends.
+    pub(crate) fn pair() -> Result<(Self, Self)> {
+        let (one, other) = rustix::net::socketpair(
+            AddressFamily::UNIX,
+            SocketType::SEQPACKET,
+            SocketFlags::CLOEXEC,
+            None,
+        )?;
+        Ok((Self { fd: one }, Self { fd: other }))
+    }
+
+    pub(crate) fn from_fd(fd: OwnedFd) -> Self {
+        Self { fd }
+    }
+
+    pub(crate) fn send(&self, message: &Message) -> Result<()> {
+        let mut bytes = Vec::with_capacity(64);
+        let mut passed = None;
+        match message {
+            Message::Go => bytes.push(b'G'),
+            Message::Init(pid, pidfd) => {
+                bytes.push(b'I');
+                bytes.extend_from_slice(&pid.to_ne_bytes());
+                passed = Some(pidfd.as_fd());
+            }
+            Message::Mounted => bytes.push(b'M'),
+            Message::Console(master) => {
+                bytes.push(b'C');
+                passed = Some(master.as_fd());
+            }
+            Message::Ready => bytes.push(b'R'),
+            Message::Failed(error) => {
+                bytes.push(b'E');
+                error.encode(&mut bytes);
+            }
+        }
+        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+        let mut control = SendAncillaryBuffer::new(&mut space);
+        let passed: Vec<_> = passed.into_iter().collect();
+        if !passed.is_empty() {
+            control.push(SendAncillaryMessage::ScmRights(&passed));
+        }
+        rustix::net::sendmsg(
+            &self.fd,
+            &[IoSlice::new(&bytes)],
+            &mut control,
+            SendFlags::NOSIGNAL,
+        )
+        .map(drop)
+    }
+
+    /// The next message; `None` when the other end is closed.
+    pub(crate) fn receive(&self) -> Result<Option<Message>> {
+        let mut bytes = [0u8; 8192];
+        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+        let mut control = RecvAncillaryBuffer::new(&mut space);
+        let received = loop {
+            let mut parts = [IoSliceMut::new(&mut bytes)];
+            match rustix::net::recvmsg(&self.fd, &mut parts, &mut control, RecvFlags::CMSG_CLOEXEC)
+            {
+                Err(Errno::INTR) => continue,
+                // The other end died with something unread.
+                Err(Errno::CONNRESET) => return Ok(None),
+                answer => break answer?.bytes,
+            }
+        };
+        let mut passed = None;
+        for message in control.drain() {
+            if let RecvAncillaryMessage::ScmRights(fds) = message {
+                passed = fds.last();
+            }
+        }
+        let Some((tag, rest)) = bytes[..received].split_first() else {
+            return Ok(None);
+        };
+        Ok(Some(match (tag, passed) {
+            (b'G', _) => Message::Go,
+            (b'I', Some(pidfd)) => {
+                let pid = rest.try_into().map_err(|_| Errno::PROTO)?;
+                Message::Init(i32::from_ne_bytes(pid), pidfd)
+            }
+            (b'M', _) => Message::Mounted,
+            (b'C', Some(master)) => Message::Console(master),
+            (b'R', _) => Message::Ready,
+            (b'E', _) => Message::Failed(StepError::decode(rest)),
+            _ => return Err(Errno::PROTO),
+        }))
+    }
+}

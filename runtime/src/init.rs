@@ -1,0 +1,364 @@
+//! Carrying out the steps of init, one after another, between the clone and the program.
+
+mod console;
+mod devices;
+mod identity;
+mod mask;
+mod mounts;
+mod namespaces;
+mod program;
+mod root;
+
+use std::os::fd::OwnedFd;
+
+use oci_spec::runtime::Hook;
+use rustix::io::Errno;
+
+use crate::cgroup::{CgroupRecord, Joiner};
+use crate::channel::{Channel, Message};
+use crate::error::Kind;
+use crate::hooks;
+use crate::plan::{Carrier, HookKind, InitPlan, Step};
+use crate::root_dir::RootDir;
+use crate::seccomp::Program;
+
+/// A step that failed: which, doing what, and what the system answered.
+#[derive(Debug, thiserror::Error)]
+#[error("{message}")]
+pub struct StepError {
+    /// The step's name.
+    pub step: String,
+    /// One line for people.
+    pub message: String,
+    /// What the system answered, if it was the system.
+    pub errno: Option<Errno>,
+    /// What a caller may decide by.
+    pub kind: Kind,
+}
+
+impl StepError {
+    /// The system refused `doing`.
+    pub(crate) fn system(doing: impl std::fmt::Display, errno: Errno) -> Self {
+        Self {
+            step: String::new(),
+            message: format!("{doing}: {errno}"),
+            errno: Some(errno),
+            kind: Kind::Other,
+        }
+    }
+
+    /// Something else than the system says no.
+    pub(crate) fn other(message: impl Into<String>) -> Self {
+        Self {
+            step: String::new(),
+            message: message.into(),
+            errno: None,
+            kind: Kind::Other,
+        }
+    }
+
+    fn in_step(mut self, step: &Step) -> Self {
+        self.step = step.name();
+        if self.kind == Kind::Other {
+            self.message = format!("{}: {}", self.step, self.message);
+        }
+        self
+    }
+
+    /// As bytes for the channel: errno, kind, step and message, with zero bytes between.
+    pub(crate) fn encode(&self, bytes: &mut Vec<u8>) {
+        let errno = self.errno.map_or(0, Errno::raw_os_error);
+        let text = format!("{errno}\0{}\0{}\0{}", self.kind.name(), self.step, self.message);
+        bytes.extend_from_slice(&text.as_bytes()[..text.len().min(8000)]);
+    }
+
+    /// From the bytes of the channel.
+    pub(crate) fn decode(bytes: &[u8]) -> Self {
+        let text = String::from_utf8_lossy(bytes);
+        let mut parts = text.splitn(4, '\0');
+        let errno = parts.next().and_then(|number| number.parse().ok()).unwrap_or(0);
+        let kind = Kind::from_name(parts.next().unwrap_or_default());
+        Self {
+            step: parts.next().unwrap_or_default().to_owned(),
+            message: parts.next().unwrap_or_default().to_owned(),
+            errno: (errno != 0).then(|| Errno::from_raw_os_error(errno)),
+            kind,
+        }
+    }
+}
+
+/// Names what was being done when the system refused.
+pub(crate) trait Doing<T> {
+    /// The error's words before what the system answered.
+    fn doing(self, what: impl FnOnce() -> String) -> Result<T, StepError>;
+}
+
+impl<T> Doing<T> for rustix::io::Result<T> {
+    fn doing(self, what: impl FnOnce() -> String) -> Result<T, StepError> {
+        self.map_err(|errno| StepError::system(what(), errno))
+    }
+}
+
+/// What init needs besides the plan: opened and compiled before the clone.
+#[derive(Default)]
+pub(crate) struct Resources {
+    /// To the parent.
+    pub(crate) channel: Option<Channel>,
+    /// For joining the cgroup.
+    pub(crate) joiner: Option<Joiner>,
+    /// Where the cgroup is.
+    pub(crate) cgroup: Option<CgroupRecord>,
+    /// Where `start` will call; without it, the parent says when to go.
+    pub(crate) listener: Option<OwnedFd>,
+    /// The filter of system calls.
+    pub(crate) seccomp: Option<Program>,
+    /// The container's init (exec).
+    pub(crate) target: Option<OwnedFd>,
+    /// The hooks that init runs itself.
+    pub(crate) create_container: Vec<Hook>,
+    /// The hooks that init runs itself.
+    pub(crate) start_container: Vec<Hook>,
+    /// The state for those hooks, without the pid.
+    pub(crate) hook_state: Option<crate::container::Record>,
+    /// Where the terminal's master end goes; without it, to the parent.
+    pub(crate) console_socket: Option<OwnedFd>,
+    /// The program's arguments.
+    pub(crate) args: Vec<String>,
+    /// The program's environment.
+    pub(crate) env: Vec<String>,
+}
+
+/// Init's work in progress.
+pub(crate) struct Init {
+    resources: Resources,
+    root: Option<RootDir>,
+    mask: mask::MaskSources,
+    terminal: Option<console::Terminal>,
+    program: Option<program::Found>,
+}
+
+impl Init {
+    pub(crate) fn new(resources: Resources) -> Self {
+        Self {
+            resources,
+            root: None,
+            mask: mask::MaskSources::default(),
+            terminal: None,
+            program: None,
+        }
+    }
+
+    /// Carries out init's steps; comes back only when one failed, which has then been told.
+    pub(crate) fn run(mut self, plan: &InitPlan) -> ! {
+        // Modes are given in full until the step that sets the container's own mask.
+        rustix::process::umask(rustix::fs::Mode::empty());
+        for step in plan.of(Carrier::Init) {
+            if let Err(error) = self.step(step) {
+                if let Some(channel) = &self.resources.channel {
+                    // If nobody is there to be told, nobody waits for it.
+                    let _ = channel.send(&Message::Failed(error.in_step(step)));
+                }
+                break;
+            }
+        }
+        dhow_sys::exec::exit_now(1)
+    }
+
+    /// A message of the intermediate's to the parent.
+    pub(crate) fn tell(&self, message: &Message) {
+        if let Some(channel) = &self.resources.channel {
+            // If nobody is there to be told, nobody waits for it.
+            let _ = channel.send(message);
+        }
+    }
+
+    /// A step of the intermediate's.
+    pub(crate) fn join_between(
+        &self,
+        kind: crate::plan::NamespaceKind,
+        path: &std::path::Path,
+    ) -> Result<(), StepError> {
+        namespaces::join(kind, path)
+    }
+
+    /// The container's root directory; the container's own `/` when the process is in it already (exec).
+    fn root(&mut self) -> Result<&RootDir, StepError> {
+        if self.root.is_none() {
+            let flags = rustix::fs::OFlags::PATH
+                | rustix::fs::OFlags::DIRECTORY
+                | rustix::fs::OFlags::CLOEXEC;
+            let fd = rustix::fs::open("/", flags, rustix::fs::Mode::empty())
+                .doing(|| "open /".to_owned())?;
+            self.root = Some(RootDir::new(fd));
+        }
+        self.root.as_ref().ok_or_else(|| StepError::other("no root"))
+    }
+
+    fn channel(&self) -> Result<&Channel, StepError> {
+        self.resources
+            .channel
+            .as_ref()
+            .ok_or_else(|| StepError::other("the channel to the parent is closed"))
+    }
+
+    /// Waits for the parent's word. If the parent has died, so does this process.
+    fn await_go(&self) -> Result<(), StepError> {
+        match self.channel()?.receive() {
+            Ok(Some(Message::Go)) => Ok(()),
+            Ok(_) => dhow_sys::exec::exit_now(1),
+            Err(errno) => Err(StepError::system("wait for the parent", errno)),
+        }
+    }
+
+    fn step(&mut self, step: &Step) -> Result<(), StepError> {
+        match step {
+            Step::AwaitIdMap => self.await_go(),
+            Step::JoinCgroup => self.join_cgroup(),
+            Step::JoinNamespace { kind, path } => namespaces::join(*kind, path),
+            Step::JoinContainer { namespaces } => self.join_container(*namespaces),
+            Step::UnshareCgroup => namespaces::unshare_cgroup(),
+            Step::UnshareTime { offsets } => namespaces::unshare_time(offsets),
+            Step::BecomeRoot => identity::become_root(),
+            Step::NewSession => identity::new_session(),
+            Step::NewKeyring { name } => identity::new_keyring(name),
+            Step::RaiseLoopback => namespaces::raise_loopback(),
+            Step::SetHostname { name } => rustix::system::sethostname(name.as_bytes())
+                .doing(|| format!("set the host name {name:?}")),
+            Step::SetDomainname { name } => rustix::system::setdomainname(name.as_bytes())
+                .doing(|| format!("set the domain name {name:?}")),
+            Step::SetSysctl { key, value } => namespaces::set_sysctl(key, value),
+            Step::IsolateMounts { propagation } => root::isolate(*propagation),
+            Step::BindRoot { path } => {
+                self.root = Some(root::bind(path)?);
+                Ok(())
+            }
+            Step::Mount {
+                destination,
+                source,
+                options,
+            } => self.mount(destination, source, options),
+            Step::MakeDevice(node) => devices::make(self.root()?, node),
+            Step::MakeDevLink { name, target } => devices::link(self.root()?, name, target),
+            Step::OpenTerminal { height, width } => self.open_terminal(*height, *width),
+            Step::MountConsole => self.mount_console(),
+            Step::SendConsole => self.send_console(),
+            Step::AttachTerminal => self.attach_terminal(),
+            Step::AwaitHooks => self.await_hooks(),
+            Step::RunHooks { kind, .. } => self.run_hooks(*kind),
+            Step::MaskIfPresent { path } => self.mask(path),
+            Step::ReadonlyIfPresent { path } => mask::make_read_only(self.root()?, path),
+            Step::ReadonlyRoot => root::make_read_only(self.root()?),
+            Step::PivotRoot => root::pivot(self.root()?),
+            Step::MoveRoot => root::move_over(self.root()?),
+            Step::PropagateRoot {
+                propagation,
+                recursive,
+            } => root::propagate(*propagation, *recursive),
+            Step::MakeDirectory { path } => root::make_directory(self.root()?, path),
+            step => self.process_step(step),
+        }
+    }
+
+    /// The steps that a new container and exec share.
+    fn process_step(&mut self, step: &Step) -> Result<(), StepError> {
+        match step {
+            Step::SetRlimit {
+                name,
+                resource,
+                soft,
+                hard,
+            } => dhow_sys::process::set_resource_limit(*resource, *soft, *hard)
+                .doing(|| format!("set {name} to {soft}:{hard}")),
+            Step::SetScheduler(attributes) => dhow_sys::process::set_scheduling(attributes)
+                .doing(|| "set the scheduling policy".to_owned()),
+            Step::SetIoPriority { class, level } => {
+                dhow_sys::process::set_io_priority(*class, *level)
+                    .doing(|| "set the I/O priority".to_owned())
+            }
+            Step::SetPersonality { persona } => dhow_sys::process::set_personality(*persona)
+                .doing(|| "set the personality".to_owned()),
+            Step::DropBounding { keep } => identity::drop_bounding(*keep),
+            Step::SetUser { uid, gid, groups } => identity::set_user(*uid, *gid, groups),
+            Step::SetUmask { mask } => {
+                rustix::process::umask(rustix::fs::Mode::from_raw_mode(*mask));
+                Ok(())
+            }
+            Step::ChangeDirectory { path } => program::change_directory(path),
+            Step::FindProgram { name } => self.find_program(name),
+            Step::CloseDescriptors { first } => dhow_sys::exec::close_on_exec_from(*first)
+                .doing(|| "mark descriptors close-on-exec".to_owned()),
+            Step::AwaitStart => self.await_start(),
+            Step::NoNewPrivileges => rustix::thread::set_no_new_privs(true)
+                .doing(|| "set no_new_privs".to_owned()),
+            Step::LoadSeccomp => self.load_seccomp(),
+            Step::SetCapabilities(bits) => identity::set_capabilities(bits),
+            Step::Execute => self.execute(),
+            other => Err(StepError::other(format!("{other} is not a step of init"))),
+        }
+    }
+
+    fn await_hooks(&self) -> Result<(), StepError> {
+        self.channel()?
+            .send(&Message::Mounted)
+            .doing(|| "tell the parent that the mounts are made".to_owned())?;
+        self.await_go()
+    }
+
+    fn run_hooks(&self, kind: HookKind) -> Result<(), StepError> {
+        let list = match kind {
+            HookKind::CreateContainer => &self.resources.create_container,
+            _ => &self.resources.start_container,
+        };
+        let status = match kind {
+            HookKind::CreateContainer => crate::container::Status::Creating,
+            _ => crate::container::Status::Created,
+        };
+        let mut state = self.resources.hook_state.clone();
+        if let Some(record) = &mut state {
+            record.pid = rustix::process::getpid().as_raw_nonzero().get();
+        }
+        let state = state.map(|record| record.hook_state(status)).unwrap_or_default();
+        // A hook is a program like others: no signal of ours blocked.
+        dhow_sys::signal::reset_all();
+        hooks::run(list, kind, &state).map_err(|error| StepError::other(error.to_string()))
+    }
+
+    /// All is done but the program: tells so, and waits to be let go.
+    fn await_start(&mut self) -> Result<(), StepError> {
+        self.channel()?
+            .send(&Message::Ready)
+            .doing(|| "tell the parent that all is ready".to_owned())?;
+        let Some(listener) = self.resources.listener.take() else {
+            return self.await_go();
+        };
+        // The creator's part ends here. Whoever calls `start` is told from now on.
+        self.resources.channel = None;
+        loop {
+            let connection = loop {
+                let flags = rustix::net::SocketFlags::CLOEXEC;
+                match rustix::net::accept_with(&listener, flags) {
+                    Err(Errno::INTR | Errno::CONNABORTED) => continue,
+                    answer => break answer.doing(|| "wait for start".to_owned())?,
+                }
+            };
+            let channel = Channel::from_fd(connection);
+            // A caller that died before it said go has not started anything.
+            if let Ok(Some(Message::Go)) = channel.receive() {
+                self.resources.channel = Some(channel);
+                return Ok(());
+            }
+        }
+    }
+
+    fn load_seccomp(&self) -> Result<(), StepError> {
+        let Some(program) = &self.resources.seccomp else {
+            return Ok(());
+        };
+        let listener = dhow_sys::seccomp::install_filter(&program.instructions, program.flags)
+            .doing(|| "load the seccomp filter".to_owned())?;
+        match listener {
+            None => Ok(()),
+            Some(_) => Err(StepError::other("a seccomp listener is not supported yet")),
+        }
+    }
+}

@@ -1,0 +1,128 @@
+//! Who the process is: session, user, groups, capabilities.
+
+use std::ffi::CString;
+
+use rustix::fs::{FileType, Gid, Uid};
+use rustix::io::Errno;
+use rustix::thread::{CapabilitySet, CapabilitySets};
+
+use super::{Doing, StepError};
+use crate::plan::CapabilityBits;
+
+/// Becomes root of the user namespace that it is in.
+pub(super) fn become_root() -> Result<(), StepError> {
+    let what = || "become root of the user namespace".to_owned();
+    match rustix::thread::set_thread_groups(&[]) {
+        // Where the map was written without privileges, groups cannot be changed.
+        Ok(()) | Err(Errno::PERM) => {}
+        Err(errno) => return Err(StepError::system(what(), errno)),
+    }
+    rustix::thread::set_thread_res_gid(Gid::ROOT, Gid::ROOT, Gid::ROOT).doing(what)?;
+    rustix::thread::set_thread_res_uid(Uid::ROOT, Uid::ROOT, Uid::ROOT).doing(what)
+}
+
+pub(super) fn new_session() -> Result<(), StepError> {
+    rustix::process::setsid()
+        .map(drop)
+        .doing(|| "begin a session".to_owned())
+}
+
+pub(super) fn new_keyring(name: &str) -> Result<(), StepError> {
+    let name = CString::new(name).map_err(|_| StepError::other("the id holds a zero byte"))?;
+    match dhow_sys::process::new_session_keyring(&name) {
+        // A kernel without keyrings has none to keep apart.
+        Ok(()) | Err(Errno::NOSYS) => Ok(()),
+        Err(errno) => Err(StepError::system(
+            "make a session keyring (with --no-new-keyring the caller's is kept)",
+            errno,
+        )),
+    }
+}
+
+/// Gives up all capabilities but `keep`, for this process and all that come of it.
+pub(super) fn drop_bounding(keep: u64) -> Result<(), StepError> {
+    for bit in (0..64).map(|number| 1u64 << number) {
+        if keep & bit != 0 {
+            continue;
+        }
+        let capability = CapabilitySet::from_bits_retain(bit);
+        match rustix::thread::remove_capability_from_bounding_set(capability) {
+            Ok(()) => {}
+            // Past the last one that the kernel knows.
+            Err(Errno::INVAL) => break,
+            Err(errno) => return Err(StepError::system("restrict the bounding set", errno)),
+        }
+    }
+    Ok(())
+}
+
+/// Becomes the user. Privileges stay in force until the step that sets the final ones.
+pub(super) fn set_user(uid: u32, gid: u32, groups: &[u32]) -> Result<(), StepError> {
+    own_standard_streams(uid);
+    rustix::thread::set_keep_capabilities(true).doing(|| "keep capabilities".to_owned())?;
+    let raw: Vec<Gid> = groups.iter().map(|gid| Gid::from_raw(*gid)).collect();
+    match rustix::thread::set_thread_groups(&raw) {
+        Ok(()) => {}
+        Err(Errno::PERM) if raw.is_empty() => {}
+        Err(errno) => return Err(StepError::system(format!("set groups {groups:?}"), errno)),
+    }
+    let id = Gid::from_raw(gid);
+    rustix::thread::set_thread_res_gid(id, id, id).doing(|| format!("set group {gid}"))?;
+    let id = Uid::from_raw(uid);
+    rustix::thread::set_thread_res_uid(id, id, id).doing(|| format!("set user {uid}"))?;
+    if uid != 0 {
+        // The change of user took them out of force, not away.
+        let what = || "keep capabilities in force".to_owned();
+        let mut sets = rustix::thread::capabilities(None).doing(what)?;
+        sets.effective = sets.permitted;
+        rustix::thread::set_capabilities(None, sets).doing(what)?;
+    }
+    Ok(())
+}
+
+/// Gives the pipes or terminal that the process begins with to its user, so that it can open /dev/stdout again. Where
+/// that is not allowed it does without.
+fn own_standard_streams(uid: u32) {
+    let streams = [
+        rustix::stdio::stdin(),
+        rustix::stdio::stdout(),
+        rustix::stdio::stderr(),
+    ];
+    for fd in streams {
+        let Ok(stat) = rustix::fs::fstat(fd) else {
+            continue;
+        };
+        let is_null = FileType::from_raw_mode(stat.st_mode) == FileType::CharacterDevice
+            && stat.st_rdev == rustix::fs::makedev(1, 3);
+        if stat.st_uid != uid && !is_null {
+            let _ = rustix::fs::fchown(fd, Some(Uid::from_raw(uid)), None);
+        }
+    }
+}
+
+/// Takes the final sets.
+pub(super) fn set_capabilities(bits: &CapabilityBits) -> Result<(), StepError> {
+    let sets = CapabilitySets {
+        effective: CapabilitySet::from_bits_retain(bits.effective),
+        permitted: CapabilitySet::from_bits_retain(bits.permitted),
+        inheritable: CapabilitySet::from_bits_retain(bits.inheritable),
+    };
+    rustix::thread::set_capabilities(None, sets).doing(|| {
+        "set capabilities (effective ones must be permitted, and permitted ones held)".to_owned()
+    })?;
+    match rustix::thread::clear_ambient_capability_set() {
+        // Before Linux 4.3 there is none.
+        Ok(()) | Err(Errno::INVAL) => {}
+        Err(errno) => return Err(StepError::system("clear the ambient set", errno)),
+    }
+    // The kernel takes only what is permitted and inheritable; runc's own template asks for more.
+    let ambient = bits.ambient & bits.permitted & bits.inheritable;
+    for bit in (0..64).map(|number| 1u64 << number) {
+        if ambient & bit != 0 {
+            let capability = CapabilitySet::from_bits_retain(bit);
+            rustix::thread::configure_capability_in_ambient_set(capability, true)
+                .doing(|| "set ambient capabilities".to_owned())?;
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,253 @@
+//! The mounts of a container: each is built detached, then put at a place that was resolved inside the root.
+
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::Path;
+
+use dhow_sys::mount::{self as attr, Attributes};
+use rustix::fs::{CWD, FileType, Mode};
+use rustix::io::Errno;
+use rustix::mount::{FsMountFlags, FsOpenFlags, MountAttrFlags, OpenTreeFlags};
+
+use super::mask::attach;
+use super::{Doing, Init, StepError};
+use crate::cgroup::PlaceRecord;
+use crate::plan::MountSource;
+use crate::plan::mount_options::MountOptions;
+use crate::root_dir::{RootDir, TargetKind, file_type};
+
+mod copy_up;
+
+impl Init {
+    pub(super) fn mount(
+        &mut self,
+        destination: &Path,
+        source: &MountSource,
+        options: &MountOptions,
+    ) -> Result<(), StepError> {
+        match source {
+            MountSource::Bind(path) => self.mount_bind(destination, path, options),
+            MountSource::Filesystem { fstype, source } => {
+                self.mount_filesystem(destination, fstype, source, options)
+            }
+            MountSource::Cgroup { namespaced } => {
+                self.mount_cgroup(destination, *namespaced, options)
+            }
+        }
+    }
+
+    fn mount_bind(
+        &mut self,
+        destination: &Path,
+        source: &Path,
+        options: &MountOptions,
+    ) -> Result<(), StepError> {
+        let what = || format!("mount {} at {}", source.display(), destination.display());
+        let mount = clone_path(source, options.recursive).doing(what)?;
+        set_attributes(&mount, options).doing(what)?;
+        let kind = match file_type(mount.as_fd()).doing(what)? {
+            FileType::Directory => TargetKind::Directory,
+            _ => TargetKind::File,
+        };
+        let target = self.root()?.resolve_or_make(destination, kind).doing(what)?;
+        attach(&mount, &target).doing(what)
+    }
+
+    fn mount_filesystem(
+        &mut self,
+        destination: &Path,
+        fstype: &str,
+        source: &str,
+        options: &MountOptions,
+    ) -> Result<(), StepError> {
+        let what = || format!("mount a {fstype} at {}", destination.display());
+        let root = self.root()?;
+        let target = root
+            .resolve_or_make(destination, TargetKind::Directory)
+            .doing(what)?;
+        if matches!(fstype, "proc" | "sysfs") {
+            // What others write to below /proc must be what is mounted here, so no link may lead elsewhere.
+            root.resolve_without_links(destination)
+                .doing(|| format!("{}: links are not followed here", what()))?;
+        }
+        let mut data = options.data.clone();
+        for flag in &options.filesystem_flags {
+            data.push((flag.clone(), None));
+        }
+        let read_only = options.attributes.set & attr::ATTR_RDONLY != 0;
+        if read_only && !is_shared_or_virtual(fstype) {
+            // A device's own file system: read-only to the medium too.
+            data.push(("ro".to_owned(), None));
+        }
+        let mount = new_filesystem(fstype, source, &data)
+            .map_err(|error| StepError::other(format!("{}: {error}", what())))?;
+        if options.copy_up {
+            copy_up::copy(&target, &mount).doing(|| format!("copy what is at the place: {}", what()))?;
+        }
+        set_attributes(&mount, options).doing(what)?;
+        attach(&mount, &target).doing(what)
+    }
+
+    /// The cgroup file systems as the container sees them: one in a tree of v2, a directory of hierarchies else.
+    fn mount_cgroup(
+        &mut self,
+        destination: &Path,
+        namespaced: bool,
+        options: &MountOptions,
+    ) -> Result<(), StepError> {
+        let what = || format!("mount the cgroups at {}", destination.display());
+        let record = self.resources.cgroup.clone().unwrap_or_default();
+        let root = self.root()?;
+        let target = root
+            .resolve_or_make(destination, TargetKind::Directory)
+            .doing(what)?;
+        if let [place] = &*record.places
+            && place.controllers.is_empty()
+        {
+            let mount = hierarchy(place, namespaced)
+                .map_err(|error| StepError::other(format!("{}: {error}", what())))?;
+            set_attributes(&mount, options).doing(what)?;
+            return attach(&mount, &target).doing(what);
+        }
+        let data = [("mode".to_owned(), Some("755".to_owned()))];
+        let top = new_filesystem("tmpfs", "tmpfs", &data)
+            .map_err(|error| StepError::other(format!("{}: {error}", what())))?;
+        attach(&top, &target).doing(what)?;
+        let top = RootDir::new(top);
+        for place in &record.places {
+            mount_hierarchy(&top, place, namespaced, options)
+                .map_err(|error| StepError::other(format!("{}: {}", what(), error.message)))?;
+        }
+        // Last: directories and links had to be made in it.
+        attr::set_attributes(top.fd(), &options.attributes, false).doing(what)
+    }
+}
+
+/// Mounts one hierarchy in the directory of all, with a link for each controller that it has in common with others.
+fn mount_hierarchy(
+    top: &RootDir,
+    place: &PlaceRecord,
+    namespaced: bool,
+    options: &MountOptions,
+) -> Result<(), StepError> {
+    let name = match &*place.controllers {
+        [] => "unified".to_owned(),
+        [named] if named.starts_with("name=") => named["name=".len()..].to_owned(),
+        controllers => controllers.join(","),
+    };
+    let what = || format!("hierarchy {name}");
+    let target = top
+        .resolve_or_make(Path::new(&name), TargetKind::Directory)
+        .doing(what)?;
+    let mount = hierarchy(place, namespaced)
+        .map_err(|error| StepError::other(format!("{}: {error}", what())))?;
+    set_attributes(&mount, options).doing(what)?;
+    attach(&mount, &target).doing(what)?;
+    if place.controllers.len() > 1 {
+        for controller in &place.controllers {
+            rustix::fs::symlinkat(&*name, top.fd(), &**controller).doing(what)?;
+        }
+    }
+    Ok(())
+}
+
+/// One hierarchy: in a cgroup namespace the kernel shows the container's cgroup as its root, else that cgroup's directory
+/// is all that is shown.
+fn hierarchy(place: &PlaceRecord, namespaced: bool) -> Result<OwnedFd, String> {
+    if !namespaced {
+        return clone_path(&place.directory, true)
+            .map_err(|errno| format!("{}: {errno}", place.directory.display()));
+    }
+    if place.controllers.is_empty() {
+        return new_filesystem("cgroup2", "cgroup2", &[]);
+    }
+    let mut data = Vec::new();
+    for controller in &place.controllers {
+        match controller.strip_prefix("name=") {
+            Some(name) => {
+                data.push(("none".to_owned(), None));
+                data.push(("name".to_owned(), Some(name.to_owned())));
+            }
+            None => data.push((controller.clone(), None)),
+        }
+    }
+    new_filesystem("cgroup", "cgroup", &data)
+}
+
+/// File systems whose superblock others share, or for which read-only is only a matter of the mount.
+fn is_shared_or_virtual(fstype: &str) -> bool {
+    matches!(
+        fstype,
+        "proc" | "sysfs" | "tmpfs" | "devpts" | "mqueue" | "cgroup" | "cgroup2" | "ramfs" | "devtmpfs"
+    )
+}
+
+/// A copy of the mount at a path of the host, from there down.
+fn clone_path(path: &Path, recursive: bool) -> rustix::io::Result<OwnedFd> {
+    let mut flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
+    if recursive {
+        flags |= OpenTreeFlags::AT_RECURSIVE;
+    }
+    rustix::mount::open_tree(CWD, path, flags)
+}
+
+/// A new file system, not mounted anywhere yet. An error is in the kernel's own words where it has some.
+fn new_filesystem(
+    fstype: &str,
+    source: &str,
+    data: &[(String, Option<String>)],
+) -> Result<OwnedFd, String> {
+    let context = rustix::mount::fsopen(fstype, FsOpenFlags::FSOPEN_CLOEXEC)
+        .map_err(|errno| errno.to_string())?;
+    let explain = |part: &str, errno: Errno| format!("{part}: {}", explain(&context, errno));
+    rustix::mount::fsconfig_set_string(&context, "source", source)
+        .map_err(|errno| explain("source", errno))?;
+    for (key, value) in data {
+        match value {
+            Some(value) => rustix::mount::fsconfig_set_string(&context, &**key, &**value),
+            None => rustix::mount::fsconfig_set_flag(&context, &**key),
+        }
+        .map_err(|errno| explain(key, errno))?;
+    }
+    rustix::mount::fsconfig_create(&context).map_err(|errno| explain("create", errno))?;
+    rustix::mount::fsmount(
+        &context,
+        FsMountFlags::FSMOUNT_CLOEXEC,
+        MountAttrFlags::empty(),
+    )
+    .map_err(|errno| explain("mount", errno))
+}
+
+/// The kernel's last message on a file system that is being made, or the bare errno.
+fn explain(context: &OwnedFd, errno: Errno) -> String {
+    let mut buffer = [0u8; 512];
+    match rustix::io::read(context, &mut buffer) {
+        Ok(read) if read > 2 => {
+            let text = String::from_utf8_lossy(&buffer[2..read]);
+            format!("{} ({errno})", text.trim())
+        }
+        _ => errno.to_string(),
+    }
+}
+
+/// Gives a detached mount what its options ask for.
+fn set_attributes(mount: &OwnedFd, options: &MountOptions) -> rustix::io::Result<()> {
+    if !options.attributes.is_empty() {
+        attr::set_attributes(mount.as_fd(), &options.attributes, false)?;
+    }
+    if !options.recursive_attributes.is_empty() {
+        attr::set_attributes(mount.as_fd(), &options.recursive_attributes, true)?;
+    }
+    for (propagation, recursive) in &options.propagation {
+        let change = Attributes {
+            propagation: *propagation,
+            ..Attributes::default()
+        };
+        attr::set_attributes(mount.as_fd(), &change, *recursive)?;
+    }
+    Ok(())
+}
+
+/// The permission bits of a stat's mode.
+fn permissions(mode: u32) -> Mode {
+    Mode::from_raw_mode(mode & 0o7777)
+}

@@ -1,0 +1,100 @@
+//! Steps on the root directory as a whole.
+
+use std::path::Path;
+
+use dhow_sys::mount::{self as attr, Attributes};
+use rustix::fs::{CWD, Mode, OFlags};
+use rustix::mount::{MoveMountFlags, OpenTreeFlags, UnmountFlags};
+
+use super::{Doing, StepError};
+use crate::root_dir::RootDir;
+
+/// Cuts this mount namespace off from the one that it was copied from.
+pub(super) fn isolate(propagation: u64) -> Result<(), StepError> {
+    let change = Attributes {
+        propagation,
+        ..Attributes::default()
+    };
+    attr::set_attributes_at(CWD, c"/", &change, true)
+        .doing(|| "cut the mounts off from the host's".to_owned())
+}
+
+/// Makes the root directory a mount, with all mounts below it, and opens that mount.
+pub(super) fn bind(path: &Path) -> Result<RootDir, StepError> {
+    let what = || format!("make {} a mount", path.display());
+    let tree = rustix::mount::open_tree(
+        CWD,
+        path,
+        OpenTreeFlags::OPEN_TREE_CLONE
+            | OpenTreeFlags::OPEN_TREE_CLOEXEC
+            | OpenTreeFlags::AT_RECURSIVE,
+    )
+    .doing(what)?;
+    rustix::mount::move_mount(
+        &tree,
+        "",
+        CWD,
+        path,
+        MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH,
+    )
+    .doing(what)?;
+    Ok(RootDir::new(tree))
+}
+
+pub(super) fn make_read_only(root: &RootDir) -> Result<(), StepError> {
+    let change = Attributes {
+        set: attr::ATTR_RDONLY,
+        ..Attributes::default()
+    };
+    attr::set_attributes(root.fd(), &change, false)
+        .doing(|| "make the root read-only".to_owned())
+}
+
+/// Puts the root over the host's and lets that go: both stand at "." for a moment, so no place for the old one is needed.
+pub(super) fn pivot(root: &RootDir) -> Result<(), StepError> {
+    rustix::process::fchdir(root.fd()).doing(|| "enter the root".to_owned())?;
+    rustix::process::pivot_root(".", ".").doing(|| {
+        "pivot_root (with --no-pivot it works on an initial ramdisk too, less safely)".to_owned()
+    })?;
+    // "." is now the old root, below the new one.
+    rustix::mount::unmount(".", UnmountFlags::DETACH)
+        .doing(|| "let the host's root go".to_owned())?;
+    rustix::process::chdir("/").doing(|| "enter the new root".to_owned())
+}
+
+/// Moves the root's mount over the host's root.
+pub(super) fn move_over(root: &RootDir) -> Result<(), StepError> {
+    rustix::process::fchdir(root.fd()).doing(|| "enter the root".to_owned())?;
+    rustix::mount::move_mount(
+        root.fd(),
+        "",
+        CWD,
+        "/",
+        MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH,
+    )
+    .doing(|| "move the root's mount to /".to_owned())?;
+    rustix::process::chroot(".").doing(|| "chroot".to_owned())?;
+    rustix::process::chdir("/").doing(|| "enter the new root".to_owned())
+}
+
+pub(super) fn propagate(propagation: u64, recursive: bool) -> Result<(), StepError> {
+    let change = Attributes {
+        propagation,
+        ..Attributes::default()
+    };
+    attr::set_attributes_at(CWD, c"/", &change, recursive)
+        .doing(|| "give the root its propagation".to_owned())
+}
+
+/// Makes a directory of the container, where it is missing.
+pub(super) fn make_directory(root: &RootDir, path: &Path) -> Result<(), StepError> {
+    match rustix::fs::open(path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty()) {
+        Ok(_) => Ok(()),
+        Err(rustix::io::Errno::NOENT) => root
+            .make_directories(path)
+            .map(drop)
+            .doing(|| format!("make the working directory {}", path.display())),
+        // What it is, the step that enters it will say.
+        Err(_) => Ok(()),
+    }
+}

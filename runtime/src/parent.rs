@@ -1,0 +1,242 @@
+//! The parent's part of a plan: what is prepared before the clone, and what is done while init works.
+
+mod clone;
+mod id_map;
+
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::Path;
+
+use oci_spec::runtime::{Hooks, LinuxResources};
+use rustix::event::{PollFd, PollFlags, Timespec};
+
+use crate::cgroup::Cgroup;
+use crate::channel::{Channel, Message};
+use crate::container::{ContainerDir, Record, Status, process_stat};
+use crate::error::Error;
+use crate::hooks;
+use crate::init::{Resources, StepError};
+use crate::plan::{Carrier, HookKind, InitPlan, Step};
+use crate::root_dir::write_procfs;
+
+/// A process that was made.
+#[derive(Debug)]
+pub(crate) struct Made {
+    /// Its id on the host.
+    pub(crate) pid: i32,
+    /// The process.
+    pub(crate) pidfd: OwnedFd,
+}
+
+/// The parent's work in progress.
+pub(crate) struct Parent<'a> {
+    /// The plan.
+    pub(crate) plan: &'a InitPlan,
+    /// The container's directory.
+    pub(crate) dir: &'a ContainerDir,
+    /// The container's record, kept up to date.
+    pub(crate) record: Record,
+    /// The limits.
+    pub(crate) limits: Option<&'a LinuxResources>,
+    /// The hooks of the runtime's namespaces.
+    pub(crate) hooks: Option<&'a Hooks>,
+    /// What init gets.
+    pub(crate) resources: Resources,
+    /// Init is to be the caller's child, not this process's.
+    pub(crate) detached: bool,
+    /// Whether the record is a new container's, to be written; else it is only read (exec).
+    pub(crate) records: bool,
+    /// The container's cgroup.
+    pub(crate) cgroup: Option<Cgroup>,
+    /// The process that was made.
+    pub(crate) made: Option<Made>,
+    /// The master end of its terminal, where init sent it here.
+    pub(crate) console: Option<OwnedFd>,
+    /// To init.
+    pub(crate) channel: Option<Channel>,
+    /// The pid namespace that the next child is to begin in instead of this process's.
+    pub(crate) pid_namespace: Option<OwnedFd>,
+}
+
+impl Parent<'_> {
+    /// Carries out the parent's steps.
+    ///
+    /// # Errors
+    /// The first that fails; nothing is cleaned up here.
+    pub(crate) fn run(&mut self) -> Result<(), Error> {
+        let plan = self.plan;
+        plan.of(Carrier::Parent).try_for_each(|step| self.step(step))
+    }
+
+    fn step(&mut self, step: &Step) -> Result<(), Error> {
+        match step {
+            Step::CreateCgroup { path } => self.create_cgroup(path.as_deref()),
+            Step::WriteRecord => Ok(self.dir.write_record(&self.record)?),
+            Step::EnterPidNamespace { path } => {
+                let what = || format!("enter the pid namespace {}", path.display());
+                let flags = rustix::fs::OFlags::RDONLY | rustix::fs::OFlags::CLOEXEC;
+                let fd = rustix::fs::open(path, flags, rustix::fs::Mode::empty())
+                    .map_err(|errno| Error::system(what(), errno))?;
+                self.pid_namespace = Some(fd);
+                Ok(())
+            }
+            Step::Clone { namespaces } => self.clone_init(*namespaces),
+            Step::WriteIdMaps { uids, gids } => id_map::write(self.made()?.pid, uids, gids),
+            Step::SetOomScoreAdj { value } => self.set_oom_score_adj(*value),
+            Step::LetGo => self
+                .channel()?
+                .send(&Message::Go)
+                .map_err(|errno| Error::system("let init go on", errno)),
+            Step::AwaitMounts => self.await_message(|message| matches!(message, Message::Mounted)),
+            Step::AwaitReady => self.await_message(|message| matches!(message, Message::Ready)),
+            Step::AwaitProgram => self.await_program(),
+            Step::RunHooks { kind, .. } => self.run_hooks(*kind),
+            Step::WritePidFile { path } => write_pid_file(path, self.made()?.pid),
+            other => Err(Error::Asked(format!("{other} is not a step of the parent"))),
+        }
+    }
+
+    fn made(&self) -> Result<&Made, Error> {
+        self.made
+            .as_ref()
+            .ok_or_else(|| Error::Asked("no process was made".to_owned()))
+    }
+
+    fn channel(&self) -> Result<&Channel, Error> {
+        self.channel
+            .as_ref()
+            .ok_or_else(|| Error::Asked("no process was made".to_owned()))
+    }
+
+    fn create_cgroup(&mut self, path: Option<&Path>) -> Result<(), Error> {
+        let cgroup = Cgroup::create(path, self.dir.id(), self.limits)?;
+        self.record.cgroup = Some(cgroup.record());
+        self.resources.cgroup = Some(cgroup.record());
+        self.cgroup = Some(cgroup);
+        Ok(())
+    }
+
+    /// An error if it cannot be set; the value that it has anyway needs no setting.
+    fn set_oom_score_adj(&self, value: i32) -> Result<(), Error> {
+        let pid = self.made()?.pid;
+        let path = format!("/proc/{pid}/oom_score_adj");
+        let now = std::fs::read_to_string(&path).unwrap_or_default();
+        if now.trim().parse() == Ok(value) {
+            return Ok(());
+        }
+        write_procfs(Path::new(&path), value.to_string().as_bytes()).map_err(|errno| {
+            Error::system(
+                format!("set oom_score_adj to {value} (lowering it takes CAP_SYS_RESOURCE)"),
+                errno,
+            )
+        })
+    }
+
+    /// Waits for a message of init's, and takes what comes before it.
+    fn await_message(&mut self, wanted: impl Fn(&Message) -> bool) -> Result<(), Error> {
+        loop {
+            let message = self
+                .channel()?
+                .receive()
+                .map_err(|errno| Error::system("hear from init", errno))?;
+            match message {
+                Some(message) if wanted(&message) => return Ok(()),
+                Some(Message::Console(master)) => self.console = Some(master),
+                Some(Message::Failed(error)) => return Err(error.into()),
+                Some(_) => {}
+                None => return Err(self.died()),
+            }
+        }
+    }
+
+    /// Waits until the channel closes, which init's execve does.
+    fn await_program(&mut self) -> Result<(), Error> {
+        loop {
+            let message = self
+                .channel()?
+                .receive()
+                .map_err(|errno| Error::system("hear from init", errno))?;
+            match message {
+                Some(Message::Console(master)) => self.console = Some(master),
+                Some(Message::Failed(error)) => return Err(error.into()),
+                Some(_) => {}
+                None => return Ok(()),
+            }
+        }
+    }
+
+    /// Why init may have ended without a word.
+    fn died(&self) -> Error {
+        let killed = self
+            .cgroup
+            .as_ref()
+            .and_then(|cgroup| cgroup.oom_kills().ok())
+            .unwrap_or(0);
+        let message = if killed > 0 {
+            "container init was OOM-killed (memory limit too low?)"
+        } else {
+            "container init ended without a word; was it killed?"
+        };
+        Error::Step(StepError::other(message))
+    }
+
+    fn run_hooks(&self, kind: HookKind) -> Result<(), Error> {
+        let status = match kind {
+            HookKind::Poststart => Status::Running,
+            _ => Status::Creating,
+        };
+        let list = hooks::of(self.hooks, kind);
+        let state = self.record.hook_state(status);
+        match hooks::run(list, kind, &state) {
+            // The specification: a poststart hook that fails is warned of, and the container goes on.
+            Err(error) if kind == HookKind::Poststart => {
+                crate::log::warn(&error.to_string());
+                Ok(())
+            }
+            answer => Ok(answer?),
+        }
+    }
+
+    /// What is known of the process goes into the record.
+    fn remember(&mut self, made: Made) {
+        if self.records {
+            self.record.pid = made.pid;
+            self.record.start_time = process_stat(made.pid).map_or(0, |(_, began)| began);
+        }
+        self.made = Some(made);
+    }
+
+    /// After a failure: ends what was made, and waits a moment for its end so that its cgroup can be removed.
+    pub(crate) fn kill(&mut self) {
+        // What waits on the channel ends by itself, too.
+        self.channel = None;
+        let Some(made) = &self.made else {
+            return;
+        };
+        // It may have ended already.
+        let _ = dhow_sys::signal::send(made.pidfd.as_fd(), 9);
+        let timeout = Timespec {
+            tv_sec: 5,
+            tv_nsec: 0,
+        };
+        let mut fds = [PollFd::new(&made.pidfd, PollFlags::IN)];
+        let _ = rustix::event::poll(&mut fds, Some(&timeout));
+        if !self.detached {
+            let id = rustix::process::WaitId::PidFd(made.pidfd.as_fd());
+            let _ = rustix::process::waitid(id, rustix::process::WaitIdOptions::EXITED);
+        }
+    }
+}
+
+/// Writes a pid for others, whole or not at all.
+fn write_pid_file(path: &Path, pid: i32) -> Result<(), Error> {
+    let error = |source| Error::File {
+        path: path.to_owned(),
+        source,
+    };
+    let name = path
+        .file_name()
+        .ok_or_else(|| error(std::io::ErrorKind::InvalidInput.into()))?;
+    let new = path.with_file_name(format!(".{}.{}", name.to_string_lossy(), std::process::id()));
+    std::fs::write(&new, pid.to_string()).map_err(error)?;
+    std::fs::rename(&new, path).map_err(error)
+}

@@ -1,0 +1,145 @@
+//! Making init, or the process that makes it.
+
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::Path;
+
+use dhow_sys::clone::{CloneOptions, Cloned, clone_process};
+use dhow_sys::namespace;
+use rustix::fs::{Mode, OFlags};
+use rustix::process::{WaitId, WaitIdOptions};
+
+use super::{Made, Parent};
+use crate::cgroup::Joiner;
+use crate::channel::{Channel, Message};
+use crate::error::Error;
+use crate::init::{Init, StepError};
+use crate::plan::{Carrier, InitPlan, Step};
+
+impl Parent<'_> {
+    /// Makes the next process. Only the parent comes back from here.
+    pub(super) fn clone_init(&mut self, namespaces: u64) -> Result<(), Error> {
+        let (ours, theirs) =
+            Channel::pair().map_err(|errno| Error::system("make a channel", errno))?;
+        self.channel = Some(ours);
+        if let Some(cgroup) = &self.cgroup {
+            self.resources.joiner = Some(cgroup.join()?);
+        }
+        let between = self.plan.of(Carrier::Intermediate).next().is_some();
+        let back = self.enter_pid_namespace()?;
+        let joiner = self.resources.joiner.as_ref();
+        let options = CloneOptions {
+            namespaces,
+            // As pid 1 there is no parent to give it to.
+            sibling: self.detached && !between && std::process::id() != 1,
+            cgroup: joiner.and_then(Joiner::v2),
+        };
+        let cloned = clone_process(&options)
+            .map_err(|errno| Error::system("make the container's process", errno))?;
+        match cloned {
+            Cloned::Child => {
+                // The parent's end must close when the parent does.
+                self.channel = None;
+                self.resources.channel = Some(theirs);
+                let resources = std::mem::take(&mut self.resources);
+                let init = Init::new(resources);
+                if between {
+                    intermediate(self.plan, init)
+                }
+                init.run(self.plan)
+            }
+            Cloned::Parent { pid, pidfd } => {
+                drop(theirs);
+                self.leave_pid_namespace(back)?;
+                self.resources = crate::init::Resources {
+                    cgroup: self.resources.cgroup.take(),
+                    ..Default::default()
+                };
+                if between {
+                    return self.await_init(&pidfd);
+                }
+                self.remember(Made {
+                    pid: pid.as_raw_nonzero().get(),
+                    pidfd,
+                });
+                Ok(())
+            }
+        }
+    }
+
+    /// Lets the next child begin in another pid namespace; gives the way back.
+    fn enter_pid_namespace(&self) -> Result<Option<OwnedFd>, Error> {
+        let Some(fd) = &self.pid_namespace else {
+            return Ok(None);
+        };
+        let what = |errno| Error::system("enter the pid namespace", errno);
+        let own = Path::new("/proc/self/ns/pid");
+        let back =
+            rustix::fs::open(own, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty()).map_err(what)?;
+        namespace::enter(fd.as_fd(), namespace::PID).map_err(what)?;
+        Ok(Some(back))
+    }
+
+    /// Later children (hooks) begin in this process's own again.
+    fn leave_pid_namespace(&self, back: Option<OwnedFd>) -> Result<(), Error> {
+        match back {
+            Some(own) => namespace::enter(own.as_fd(), namespace::PID)
+                .map_err(|errno| Error::system("leave the pid namespace", errno)),
+            None => Ok(()),
+        }
+    }
+
+    /// Waits for the intermediate to make init and to end.
+    fn await_init(&mut self, intermediate: &OwnedFd) -> Result<(), Error> {
+        let message = self
+            .channel()?
+            .receive()
+            .map_err(|errno| Error::system("hear from the intermediate process", errno))?;
+        let _ = rustix::process::waitid(WaitId::PidFd(intermediate.as_fd()), WaitIdOptions::EXITED);
+        match message {
+            Some(Message::Init(pid, pidfd)) => {
+                self.remember(Made { pid, pidfd });
+                Ok(())
+            }
+            Some(Message::Failed(error)) => Err(error.into()),
+            _ => Err(self.died()),
+        }
+    }
+}
+
+/// The intermediate's steps: enters the user namespace and others by path, and makes init from there. Comes back only in
+/// init.
+fn intermediate(plan: &InitPlan, init: Init) {
+    let mut made = None;
+    for step in plan.of(Carrier::Intermediate) {
+        let done = match step {
+            Step::JoinNamespace { kind, path } => init.join_between(*kind, path),
+            Step::Clone { namespaces } => {
+                let options = CloneOptions {
+                    namespaces: *namespaces,
+                    // The parent's child: this process ends at once.
+                    sibling: true,
+                    cgroup: None,
+                };
+                match clone_process(&options) {
+                    Ok(Cloned::Child) => init.run(plan),
+                    Ok(Cloned::Parent { pid, pidfd }) => {
+                        made = Some((pid.as_raw_nonzero().get(), pidfd));
+                        Ok(())
+                    }
+                    Err(errno) => Err(StepError::system("make the container's process", errno)),
+                }
+            }
+            other => Err(StepError::other(format!(
+                "{other} is not a step of the intermediate"
+            ))),
+        };
+        if let Err(error) = done {
+            init.tell(&Message::Failed(error));
+            dhow_sys::exec::exit_now(1);
+        }
+    }
+    if let Some((pid, pidfd)) = made {
+        init.tell(&Message::Init(pid, pidfd));
+    }
+    dhow_sys::exec::exit_now(0)
+}

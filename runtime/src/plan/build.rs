@@ -1,0 +1,422 @@
+//! The plan of a new container.
+
+use std::path::{Path, PathBuf};
+
+use dhow_sys::mount as attr;
+use dhow_sys::namespace;
+use oci_spec::runtime::{Linux, LinuxIdMapping, LinuxNamespaceType, LinuxPersonalityDomain, Spec};
+
+use super::devices::device_steps;
+use super::mounts::{clean, mount_step, propagation};
+use super::process::{ProcessRequest, process_steps, terminal_size};
+use super::step::{Carrier, HookKind, IdRange, NamespaceKind, Step};
+use super::{InitPlan, MountSource};
+use crate::hooks;
+use crate::spec::{Bundle, SpecError};
+
+/// What is asked besides the bundle.
+#[derive(Debug, Clone, Default)]
+pub struct CreateRequest {
+    /// The container's id.
+    pub id: String,
+    /// Move the root's mount instead of pivot_root.
+    pub no_pivot: bool,
+    /// Keep the caller's keyring.
+    pub no_new_keyring: bool,
+    /// Where to write init's id.
+    pub pid_file: Option<PathBuf>,
+    /// How many descriptors after the first three pass to the container.
+    pub preserve_fds: u32,
+    /// Start it too (`run`).
+    pub starts: bool,
+}
+
+/// The namespaces of a container: made, and joined.
+#[derive(Debug, Default)]
+struct Namespaces {
+    new: u64,
+    joined: Vec<(u64, PathBuf)>,
+}
+
+impl Namespaces {
+    fn of(linux: &Linux) -> Self {
+        let mut sorted = Self::default();
+        for wanted in linux.namespaces().iter().flatten() {
+            let flag = match wanted.typ() {
+                LinuxNamespaceType::Mount => namespace::MOUNT,
+                LinuxNamespaceType::Cgroup => namespace::CGROUP,
+                LinuxNamespaceType::Uts => namespace::UTS,
+                LinuxNamespaceType::Ipc => namespace::IPC,
+                LinuxNamespaceType::User => namespace::USER,
+                LinuxNamespaceType::Pid => namespace::PID,
+                LinuxNamespaceType::Network => namespace::NETWORK,
+                LinuxNamespaceType::Time => namespace::TIME,
+            };
+            match wanted.path() {
+                Some(path) if !path.as_os_str().is_empty() => {
+                    sorted.joined.push((flag, path.clone()));
+                }
+                _ => sorted.new |= flag,
+            }
+        }
+        sorted
+    }
+
+    fn makes(&self, flag: u64) -> bool {
+        self.new & flag != 0
+    }
+
+    fn joins(&self, flag: u64) -> Option<&PathBuf> {
+        self.joined.iter().find(|(joined, _)| *joined == flag).map(|(_, path)| path)
+    }
+
+    fn has(&self, flag: u64) -> bool {
+        self.makes(flag) || self.joins(flag).is_some()
+    }
+}
+
+impl InitPlan {
+    /// The plan of a new container.
+    ///
+    /// # Errors
+    /// When the bundle asks for what cannot be.
+    pub fn create(bundle: &Bundle, request: &CreateRequest) -> Result<Self, SpecError> {
+        let spec = &bundle.spec;
+        let linux = spec.linux().clone().unwrap_or_default();
+        let process = bundle.process().ok_or_else(|| SpecError::Invalid {
+            what: "process is missing".to_owned(),
+        })?;
+        let namespaces = Namespaces::of(&linux);
+        let mut plan = Self::default();
+        plan.parent_steps(spec, &linux, &namespaces, request);
+        plan.namespace_steps(spec, &linux, &namespaces, request)?;
+        plan.file_system_steps(bundle, &linux, &namespaces, request)?;
+        let tail = process_steps(&ProcessRequest {
+            process,
+            preserve_fds: request.preserve_fds,
+            waits: true,
+            make_cwd: true,
+            start_hooks: hooks::of(spec.hooks().as_ref(), HookKind::StartContainer).len(),
+            seccomp: linux.seccomp().is_some(),
+        })?;
+        for step in tail {
+            plan.push(Carrier::Init, step);
+        }
+        Ok(plan)
+    }
+
+    fn parent_steps(
+        &mut self,
+        spec: &Spec,
+        linux: &Linux,
+        namespaces: &Namespaces,
+        request: &CreateRequest,
+    ) {
+        let path = linux.cgroups_path().clone();
+        self.push(Carrier::Parent, Step::CreateCgroup { path });
+        self.push(Carrier::Parent, Step::WriteRecord);
+        // A user namespace can be entered, but not left again, so a process between enters it.
+        let between = namespaces.joins(namespace::USER).is_some();
+        // Cgroup namespaces take the cgroup that one is in, and time namespaces their offsets, so init makes them itself.
+        let new = namespaces.new & !(namespace::CGROUP | namespace::TIME);
+        let joined_pid = namespaces.joins(namespace::PID);
+        if let Some(path) = joined_pid.filter(|_| !between) {
+            let path = path.clone();
+            self.push(Carrier::Parent, Step::EnterPidNamespace { path });
+        }
+        if between {
+            self.push(Carrier::Parent, Step::Clone { namespaces: 0 });
+            let mut joined: Vec<_> = namespaces.joined.iter().collect();
+            // The host's root may enter all of them from outside, and what the host owns only from there; everyone else
+            // has power over them only from inside the user namespace.
+            let user_last = rustix::process::geteuid().is_root();
+            joined.sort_by_key(|(flag, _)| (*flag == namespace::USER) == user_last);
+            for (flag, path) in joined {
+                if *flag == namespace::MOUNT {
+                    continue;
+                }
+                self.push(
+                    Carrier::Intermediate,
+                    Step::JoinNamespace {
+                        kind: NamespaceKind(*flag),
+                        path: path.clone(),
+                    },
+                );
+            }
+            self.push(Carrier::Intermediate, Step::Clone { namespaces: new });
+        } else {
+            self.push(Carrier::Parent, Step::Clone { namespaces: new });
+        }
+        if namespaces.makes(namespace::USER) {
+            self.push(
+                Carrier::Parent,
+                Step::WriteIdMaps {
+                    uids: id_ranges(linux.uid_mappings().as_deref()),
+                    gids: id_ranges(linux.gid_mappings().as_deref()),
+                },
+            );
+        }
+        if let Some(value) = spec.process().as_ref().and_then(|process| process.oom_score_adj()) {
+            self.push(Carrier::Parent, Step::SetOomScoreAdj { value });
+        }
+        if awaits_id_map(spec, namespaces) {
+            self.push(Carrier::Parent, Step::LetGo);
+        }
+        self.push(Carrier::Parent, Step::WriteRecord);
+        if awaits_hooks(spec) {
+            self.push(Carrier::Parent, Step::AwaitMounts);
+            for kind in [HookKind::Prestart, HookKind::CreateRuntime] {
+                let count = hooks::of(spec.hooks().as_ref(), kind).len();
+                if count > 0 {
+                    self.push(Carrier::Parent, Step::RunHooks { kind, count });
+                }
+            }
+            self.push(Carrier::Parent, Step::LetGo);
+        }
+        self.push(Carrier::Parent, Step::AwaitReady);
+        if let Some(path) = request.pid_file.clone() {
+            self.push(Carrier::Parent, Step::WritePidFile { path });
+        }
+        if request.starts {
+            self.push(Carrier::Parent, Step::LetGo);
+            self.push(Carrier::Parent, Step::AwaitProgram);
+            let kind = HookKind::Poststart;
+            let count = hooks::of(spec.hooks().as_ref(), kind).len();
+            if count > 0 {
+                self.push(Carrier::Parent, Step::RunHooks { kind, count });
+            }
+        }
+    }
+
+    fn namespace_steps(
+        &mut self,
+        spec: &Spec,
+        linux: &Linux,
+        namespaces: &Namespaces,
+        request: &CreateRequest,
+    ) -> Result<(), SpecError> {
+        let between = namespaces.joins(namespace::USER).is_some();
+        let mut init = |step| self.push(Carrier::Init, step);
+        if awaits_id_map(spec, namespaces) {
+            init(Step::AwaitIdMap);
+        }
+        init(Step::JoinCgroup);
+        for (flag, path) in &namespaces.joined {
+            let done_before = *flag == namespace::PID || (between && *flag != namespace::MOUNT);
+            if !done_before {
+                init(Step::JoinNamespace {
+                    kind: NamespaceKind(*flag),
+                    path: path.clone(),
+                });
+            }
+        }
+        if namespaces.makes(namespace::CGROUP) {
+            init(Step::UnshareCgroup);
+        }
+        if namespaces.makes(namespace::TIME) {
+            let mut offsets: Vec<_> = linux
+                .time_offsets()
+                .iter()
+                .flatten()
+                .map(|(clock, by)| {
+                    (clock.clone(), by.secs().unwrap_or(0), by.nanosecs().unwrap_or(0))
+                })
+                .collect();
+            offsets.sort();
+            init(Step::UnshareTime { offsets });
+        }
+        if namespaces.has(namespace::USER) {
+            init(Step::BecomeRoot);
+        }
+        init(Step::NewSession);
+        if !request.no_new_keyring {
+            init(Step::NewKeyring {
+                name: format!("_ses.{}", request.id),
+            });
+        }
+        if namespaces.makes(namespace::NETWORK) {
+            init(Step::RaiseLoopback);
+        }
+        if let Some(name) = spec.hostname().clone().filter(|name| !name.is_empty()) {
+            init(Step::SetHostname { name });
+        }
+        if let Some(name) = spec.domainname().clone().filter(|name| !name.is_empty()) {
+            init(Step::SetDomainname { name });
+        }
+        if let Some(personality) = linux.personality() {
+            if personality.flags().as_ref().is_some_and(|flags| !flags.is_empty()) {
+                return Err(SpecError::Unsupported {
+                    what: "linux.personality.flags".to_owned(),
+                });
+            }
+            init(Step::SetPersonality {
+                persona: match personality.domain() {
+                    LinuxPersonalityDomain::PerLinux => 0,
+                    LinuxPersonalityDomain::PerLinux32 => 8,
+                },
+            });
+        }
+        let mut sysctls: Vec<_> = linux.sysctl().iter().flatten().collect();
+        sysctls.sort();
+        for (key, value) in sysctls {
+            check_sysctl(key, namespaces)?;
+            init(Step::SetSysctl {
+                key: key.clone(),
+                value: value.clone(),
+            });
+        }
+        Ok(())
+    }
+
+    fn file_system_steps(
+        &mut self,
+        bundle: &Bundle,
+        linux: &Linux,
+        namespaces: &Namespaces,
+        request: &CreateRequest,
+    ) -> Result<(), SpecError> {
+        let spec = &bundle.spec;
+        let root_propagation = match linux.rootfs_propagation().as_deref() {
+            None | Some("") => None,
+            Some(word) => Some(propagation(word)?),
+        };
+        let mut steps = Vec::new();
+        // Never back to the host: slaves get what is mounted there later, private ones do not.
+        let isolated = match root_propagation {
+            Some((attr::PRIVATE | attr::UNBINDABLE, _)) => attr::PRIVATE,
+            _ => attr::SLAVE,
+        };
+        steps.push(Step::IsolateMounts {
+            propagation: isolated,
+        });
+        steps.push(Step::BindRoot {
+            path: bundle.rootfs.clone(),
+        });
+        let mut host_dev = false;
+        for mount in spec.mounts().iter().flatten() {
+            let step = mount_step(mount, &bundle.dir, namespaces.has(namespace::CGROUP))?;
+            if let Step::Mount {
+                destination,
+                source: MountSource::Bind(_),
+                ..
+            } = &step
+            {
+                host_dev |= destination == Path::new("/dev");
+            }
+            steps.push(step);
+        }
+        if !host_dev {
+            // A /dev of the host's has its own nodes, and is not ours to add to.
+            steps.extend(device_steps(linux)?);
+        }
+        let terminal = bundle.process().is_some_and(|process| process.terminal().unwrap_or(false));
+        if terminal {
+            let (height, width) = terminal_size(bundle.process());
+            steps.push(Step::OpenTerminal { height, width });
+            if !host_dev {
+                steps.push(Step::MountConsole);
+            }
+        }
+        if awaits_hooks(spec) {
+            steps.push(Step::AwaitHooks);
+        }
+        let kind = HookKind::CreateContainer;
+        let count = hooks::of(spec.hooks().as_ref(), kind).len();
+        if count > 0 {
+            steps.push(Step::RunHooks { kind, count });
+        }
+        for path in linux.readonly_paths().iter().flatten() {
+            steps.push(Step::ReadonlyIfPresent {
+                path: clean(Path::new(path)),
+            });
+        }
+        for path in linux.masked_paths().iter().flatten() {
+            steps.push(Step::MaskIfPresent {
+                path: clean(Path::new(path)),
+            });
+        }
+        if spec.root().as_ref().is_some_and(|root| root.readonly().unwrap_or(false)) {
+            steps.push(Step::ReadonlyRoot);
+        }
+        steps.push(if request.no_pivot {
+            Step::MoveRoot
+        } else {
+            Step::PivotRoot
+        });
+        if let Some((propagation, recursive)) = root_propagation {
+            steps.push(Step::PropagateRoot {
+                propagation,
+                recursive,
+            });
+        }
+        if terminal {
+            steps.push(Step::SendConsole);
+            steps.push(Step::AttachTerminal);
+        }
+        for step in steps {
+            self.push(Carrier::Init, step);
+        }
+        Ok(())
+    }
+}
+
+/// Whether the parent has something to do with init before it may go on.
+fn awaits_id_map(spec: &Spec, namespaces: &Namespaces) -> bool {
+    let oom = spec.process().as_ref().and_then(|process| process.oom_score_adj());
+    namespaces.has(namespace::USER) || oom.is_some()
+}
+
+/// Whether the parent has hooks to run when the mounts are made.
+fn awaits_hooks(spec: &Spec) -> bool {
+    [HookKind::Prestart, HookKind::CreateRuntime]
+        .into_iter()
+        .any(|kind| !hooks::of(spec.hooks().as_ref(), kind).is_empty())
+}
+
+fn id_ranges(mappings: Option<&[LinuxIdMapping]>) -> Vec<IdRange> {
+    mappings
+        .unwrap_or_default()
+        .iter()
+        .map(|mapping| IdRange {
+            container: mapping.container_id(),
+            host: mapping.host_id(),
+            size: mapping.size(),
+        })
+        .collect()
+}
+
+/// A parameter must belong to a namespace that the container has of its own, or it would be the host's that changes.
+fn check_sysctl(key: &str, namespaces: &Namespaces) -> Result<(), SpecError> {
+    const IPC: [&str; 10] = [
+        "kernel.msgmax",
+        "kernel.msgmnb",
+        "kernel.msgmni",
+        "kernel.sem",
+        "kernel.shmall",
+        "kernel.shmmax",
+        "kernel.shmmni",
+        "kernel.shm_rmid_forced",
+        "kernel.msg_next_id",
+        "kernel.sem_next_id",
+    ];
+    let dotted = key.replace('/', ".");
+    let (needed, name) = if IPC.contains(&dotted.as_str()) || dotted.starts_with("fs.mqueue.") {
+        (namespace::IPC, "ipc")
+    } else if dotted.starts_with("net.") {
+        (namespace::NETWORK, "network")
+    } else if dotted == "kernel.domainname" || dotted == "kernel.hostname" {
+        (namespace::UTS, "uts")
+    } else if dotted.starts_with("user.") {
+        (namespace::USER, "user")
+    } else {
+        return Err(SpecError::Invalid {
+            what: format!("linux.sysctl {key:?} is not in a separate kernel namespace"),
+        });
+    };
+    if namespaces.has(needed) {
+        return Ok(());
+    }
+    Err(SpecError::Invalid {
+        what: format!("linux.sysctl {key:?} needs a {name} namespace of the container's own"),
+    })
+}

@@ -1,0 +1,279 @@
+//! The last steps, which a new container and `exec` share: from a process of the spec to its program.
+
+use dhow_sys::process::SchedulingAttributes;
+use oci_spec::runtime::{
+    Capabilities, IOPriorityClass, LinuxCapabilities, LinuxSchedulerFlag, LinuxSchedulerPolicy,
+    PosixRlimitType, Process, Scheduler,
+};
+
+use super::step::{CapabilityBits, Carrier, HookKind, Step};
+use super::InitPlan;
+use crate::capabilities;
+use crate::spec::SpecError;
+
+/// What the last steps are made from.
+#[derive(Debug, Clone, Copy)]
+pub struct ProcessRequest<'a> {
+    /// The process.
+    pub process: &'a Process,
+    /// How many descriptors after the first three pass.
+    pub preserve_fds: u32,
+    /// Whether it waits to be let go.
+    pub waits: bool,
+    /// Whether a missing working directory is made.
+    pub make_cwd: bool,
+    /// How many startContainer hooks there are.
+    pub start_hooks: usize,
+    /// Whether there is a filter of system calls.
+    pub seccomp: bool,
+}
+
+impl InitPlan {
+    /// The plan of a process in a running container, whose namespaces are `namespaces`.
+    ///
+    /// # Errors
+    /// When the process asks for what cannot be.
+    pub fn exec(
+        request: &ProcessRequest<'_>,
+        namespaces: u64,
+        pid_file: Option<std::path::PathBuf>,
+    ) -> Result<Self, SpecError> {
+        let mut plan = Self::default();
+        plan.push(Carrier::Parent, Step::Clone { namespaces: 0 });
+        let oom = request.process.oom_score_adj();
+        if let Some(value) = oom {
+            plan.push(Carrier::Parent, Step::SetOomScoreAdj { value });
+            plan.push(Carrier::Parent, Step::LetGo);
+        }
+        plan.push(Carrier::Parent, Step::AwaitProgram);
+        if let Some(path) = pid_file {
+            plan.push(Carrier::Parent, Step::WritePidFile { path });
+        }
+        let mut init = |step| plan.push(Carrier::Init, step);
+        if oom.is_some() {
+            init(Step::AwaitIdMap);
+        }
+        init(Step::JoinCgroup);
+        init(Step::JoinContainer { namespaces });
+        if namespaces & dhow_sys::namespace::USER != 0 {
+            init(Step::BecomeRoot);
+        }
+        init(Step::NewSession);
+        if request.process.terminal().unwrap_or(false) {
+            let (height, width) = terminal_size(Some(request.process));
+            init(Step::OpenTerminal { height, width });
+            init(Step::SendConsole);
+            init(Step::AttachTerminal);
+        }
+        for step in process_steps(request)? {
+            init(step);
+        }
+        Ok(plan)
+    }
+}
+
+/// The size that the spec gives the terminal; 0 for none.
+pub(super) fn terminal_size(process: Option<&Process>) -> (u16, u16) {
+    let size = process.and_then(Process::console_size);
+    let number = |value: u64| u16::try_from(value).unwrap_or(u16::MAX);
+    size.map_or((0, 0), |size| (number(size.height()), number(size.width())))
+}
+
+/// The steps in their order. Privileges go as late as can be, and what they are needed for comes before.
+pub(super) fn process_steps(request: &ProcessRequest<'_>) -> Result<Vec<Step>, SpecError> {
+    let process = request.process;
+    let capabilities = capability_bits(process.capabilities().as_ref());
+    let no_new_privileges = process.no_new_privileges().unwrap_or(false);
+    let mut steps = attribute_steps(process)?;
+    let cwd = process.cwd().clone();
+    if request.make_cwd {
+        steps.push(Step::MakeDirectory { path: cwd.clone() });
+    }
+    steps.push(Step::DropBounding {
+        keep: capabilities.bounding,
+    });
+    let user = process.user();
+    steps.push(Step::SetUser {
+        uid: user.uid(),
+        gid: user.gid(),
+        groups: user.additional_gids().clone().unwrap_or_default(),
+    });
+    steps.push(Step::ChangeDirectory { path: cwd });
+    steps.push(Step::SetUmask {
+        mask: user.umask().unwrap_or(0o022),
+    });
+    let name = process.args().iter().flatten().next().cloned();
+    steps.push(Step::FindProgram {
+        name: name.unwrap_or_default(),
+    });
+    steps.push(Step::CloseDescriptors {
+        first: 3 + request.preserve_fds,
+    });
+    if request.waits {
+        steps.push(Step::AwaitStart);
+    }
+    if request.start_hooks > 0 {
+        steps.push(Step::RunHooks {
+            kind: HookKind::StartContainer,
+            count: request.start_hooks,
+        });
+    }
+    // A filter needs either no_new_privileges or CAP_SYS_ADMIN: with the first it comes last, else before privileges go.
+    if no_new_privileges {
+        steps.push(Step::NoNewPrivileges);
+        steps.push(Step::SetCapabilities(capabilities));
+    }
+    if request.seccomp {
+        steps.push(Step::LoadSeccomp);
+    }
+    if !no_new_privileges {
+        steps.push(Step::SetCapabilities(capabilities));
+    }
+    steps.push(Step::Execute);
+    Ok(steps)
+}
+
+/// What the kernel keeps with a process: limits, scheduling, execution domain.
+fn attribute_steps(process: &Process) -> Result<Vec<Step>, SpecError> {
+    let mut steps = Vec::new();
+    if let Some(scheduler) = process.scheduler() {
+        steps.push(Step::SetScheduler(scheduling(scheduler)?));
+    }
+    if let Some(priority) = process.io_priority() {
+        let class = match priority.class() {
+            IOPriorityClass::IoprioClassRt => 1,
+            IOPriorityClass::IoprioClassBe => 2,
+            IOPriorityClass::IoprioClassIdle => 3,
+        };
+        let level = u16::try_from(priority.priority()).map_err(|_| SpecError::Invalid {
+            what: "process.ioPriority.priority is negative".to_owned(),
+        })?;
+        steps.push(Step::SetIoPriority { class, level });
+    }
+    for limit in process.rlimits().iter().flatten() {
+        steps.push(Step::SetRlimit {
+            name: limit.typ().to_string(),
+            resource: resource_number(limit.typ()),
+            soft: limit.soft(),
+            hard: limit.hard(),
+        });
+    }
+    Ok(steps)
+}
+
+fn scheduling(scheduler: &Scheduler) -> Result<SchedulingAttributes, SpecError> {
+    let policy = match scheduler.policy() {
+        LinuxSchedulerPolicy::SchedOther => 0,
+        LinuxSchedulerPolicy::SchedFifo => 1,
+        LinuxSchedulerPolicy::SchedRr => 2,
+        LinuxSchedulerPolicy::SchedBatch => 3,
+        LinuxSchedulerPolicy::SchedIso => 4,
+        LinuxSchedulerPolicy::SchedIdle => 5,
+        LinuxSchedulerPolicy::SchedDeadline => 6,
+    };
+    let mut flags = 0;
+    for flag in scheduler.flags().iter().flatten() {
+        flags |= match flag {
+            LinuxSchedulerFlag::SchedResetOnFork => 0x01,
+            LinuxSchedulerFlag::SchedFlagReclaim => 0x02,
+            LinuxSchedulerFlag::SchedFlagDLOverrun => 0x04,
+            LinuxSchedulerFlag::SchedFlagKeepPolicy => 0x08,
+            LinuxSchedulerFlag::SchedFlagKeepParams => 0x10,
+            LinuxSchedulerFlag::SchedFlagUtilClampMin => 0x20,
+            LinuxSchedulerFlag::SchedFlagUtilClampMax => 0x40,
+        };
+    }
+    let priority = scheduler.priority().unwrap_or(0);
+    Ok(SchedulingAttributes {
+        policy,
+        flags,
+        nice: scheduler.nice().unwrap_or(0),
+        priority: u32::try_from(priority).map_err(|_| SpecError::Invalid {
+            what: "process.scheduler.priority is negative".to_owned(),
+        })?,
+        runtime: scheduler.runtime().unwrap_or(0),
+        deadline: scheduler.deadline().unwrap_or(0),
+        period: scheduler.period().unwrap_or(0),
+    })
+}
+
+/// The kernel's number of a resource (asm-generic/resource.h; the same on the architectures that we build for).
+fn resource_number(kind: PosixRlimitType) -> u32 {
+    match kind {
+        PosixRlimitType::RlimitCpu => 0,
+        PosixRlimitType::RlimitFsize => 1,
+        PosixRlimitType::RlimitData => 2,
+        PosixRlimitType::RlimitStack => 3,
+        PosixRlimitType::RlimitCore => 4,
+        PosixRlimitType::RlimitRss => 5,
+        PosixRlimitType::RlimitNproc => 6,
+        PosixRlimitType::RlimitNofile => 7,
+        PosixRlimitType::RlimitMemlock => 8,
+        PosixRlimitType::RlimitAs => 9,
+        PosixRlimitType::RlimitLocks => 10,
+        PosixRlimitType::RlimitSigpending => 11,
+        PosixRlimitType::RlimitMsgqueue => 12,
+        PosixRlimitType::RlimitNice => 13,
+        PosixRlimitType::RlimitRtprio => 14,
+        PosixRlimitType::RlimitRttime => 15,
+    }
+}
+
+/// The sets of a process; none named is none had. What the bounding set of this process lacks cannot be given: the
+/// specification asks for a warning and no more.
+fn capability_bits(asked: Option<&LinuxCapabilities>) -> CapabilityBits {
+    let Some(asked) = asked else {
+        return CapabilityBits::default();
+    };
+    let bits = |set: &Option<Capabilities>| set.as_ref().map_or(0, capabilities::bits);
+    CapabilityBits {
+        bounding: bits(asked.bounding()),
+        effective: bits(asked.effective()),
+        permitted: bits(asked.permitted()),
+        inheritable: bits(asked.inheritable()),
+        ambient: bits(asked.ambient()),
+    }
+}
+
+impl CapabilityBits {
+    /// Without what `available` lacks; warns of what that takes away.
+    #[must_use]
+    pub fn within(self, available: u64) -> Self {
+        let all =
+            self.bounding | self.effective | self.permitted | self.inheritable | self.ambient;
+        for name in capabilities::names(all & !available) {
+            crate::log::warn(&format!(
+                "ignoring capability {name}: it is outside this process's own bounding set"
+            ));
+        }
+        Self {
+            bounding: self.bounding & available,
+            effective: self.effective & available,
+            permitted: self.permitted & available,
+            inheritable: self.inheritable & available,
+            ambient: self.ambient & available,
+        }
+    }
+}
+
+impl InitPlan {
+    /// The plan without the capabilities that `available` (this process's bounding set) lacks.
+    #[must_use]
+    pub fn within(mut self, available: u64) -> Self {
+        for planned in &mut self.steps {
+            if let Step::SetCapabilities(bits) = &mut planned.step {
+                *bits = bits.within(available);
+            }
+        }
+        self
+    }
+}
+
+/// The bounding set of this process.
+pub fn bounding_set() -> u64 {
+    (0..64)
+        .map(|bit| 1u64 << bit)
+        .take_while(|bit| *bit <= capabilities::LAST)
+        .filter(|bit| capabilities::in_bounding_set(*bit))
+        .fold(0, |set, bit| set | bit)
+}

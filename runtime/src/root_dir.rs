@@ -1,0 +1,150 @@
+//! Paths of a container, resolved inside its root by the kernel.
+
+use std::ffi::OsStr;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::{Component, Path};
+
+use rustix::fs::{FileType, Mode, OFlags, ResolveFlags};
+use rustix::io::{Errno, Result};
+
+/// The root directory of a container. No path leads out of it, whatever links it holds.
+#[derive(Debug)]
+pub(crate) struct RootDir {
+    fd: OwnedFd,
+}
+
+/// What a mount needs below it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum TargetKind {
+    /// A directory.
+    Directory,
+    /// Anything that is not a directory.
+    File,
+}
+
+impl RootDir {
+    pub(crate) fn new(fd: OwnedFd) -> Self {
+        Self { fd }
+    }
+
+    pub(crate) fn fd(&self) -> BorrowedFd<'_> {
+        self.fd.as_fd()
+    }
+
+    /// Opens a path for reference only, with links resolved inside this root.
+    pub(crate) fn resolve(&self, path: &Path) -> Result<OwnedFd> {
+        self.open(path, OFlags::PATH, ResolveFlags::empty())
+    }
+
+    /// As [`resolve`](Self::resolve), and no component may be a link.
+    pub(crate) fn resolve_without_links(&self, path: &Path) -> Result<OwnedFd> {
+        self.open(path, OFlags::PATH, ResolveFlags::NO_SYMLINKS)
+    }
+
+    fn open(&self, path: &Path, flags: OFlags, resolve: ResolveFlags) -> Result<OwnedFd> {
+        let path = if path == Path::new("/") || path.as_os_str().is_empty() {
+            Path::new(".")
+        } else {
+            path
+        };
+        // A rename in another process during the walk makes the kernel answer EAGAIN; it does not last.
+        for _ in 0..128 {
+            match rustix::fs::openat2(
+                &self.fd,
+                path,
+                flags | OFlags::CLOEXEC,
+                Mode::empty(),
+                resolve | ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS,
+            ) {
+                Err(Errno::AGAIN) => continue,
+                answer => return answer,
+            }
+        }
+        Err(Errno::AGAIN)
+    }
+
+    /// Opens the place of a mount, and makes it (a directory or an empty file, with what is missing above) where it is
+    /// not there.
+    pub(crate) fn resolve_or_make(&self, path: &Path, kind: TargetKind) -> Result<OwnedFd> {
+        match self.resolve(path) {
+            Err(Errno::NOENT) => {}
+            answer => return answer,
+        }
+        let (parent, name) = self.parent(path)?;
+        match kind {
+            TargetKind::Directory => {
+                make_directory(parent.as_fd(), name)?;
+            }
+            TargetKind::File => {
+                let flags = OFlags::CREATE | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::RDONLY;
+                rustix::fs::openat(&parent, name, flags, Mode::from_raw_mode(0o644))?;
+            }
+        }
+        self.resolve(path)
+    }
+
+    /// Opens the directory above a path (made where it is missing), and gives the last name.
+    pub(crate) fn parent<'p>(&self, path: &'p Path) -> Result<(OwnedFd, &'p OsStr)> {
+        let name = path.file_name().ok_or(Errno::INVAL)?;
+        let parent = path.parent().unwrap_or(Path::new("/"));
+        Ok((self.make_directories(parent)?, name))
+    }
+
+    /// Opens a directory; it and what is above it is made where it is missing.
+    pub(crate) fn make_directories(&self, path: &Path) -> Result<OwnedFd> {
+        match self.open(
+            path,
+            OFlags::PATH | OFlags::DIRECTORY,
+            ResolveFlags::empty(),
+        ) {
+            Err(Errno::NOENT) => {}
+            answer => return answer,
+        }
+        // What is missing has no links yet, so above it `..` would be the only way out of what was looked up.
+        match path.components().next_back() {
+            Some(Component::Normal(_)) => {}
+            _ => return Err(Errno::INVAL),
+        }
+        let (parent, name) = self.parent(path)?;
+        make_directory(parent.as_fd(), name)?;
+        self.open(
+            path,
+            OFlags::PATH | OFlags::DIRECTORY,
+            ResolveFlags::empty(),
+        )
+    }
+}
+
+fn make_directory(parent: BorrowedFd<'_>, name: &OsStr) -> Result<()> {
+    match rustix::fs::mkdirat(parent, name, Mode::from_raw_mode(0o755)) {
+        Ok(()) | Err(Errno::EXIST) => Ok(()),
+        Err(error) => Err(error),
+    }
+}
+
+/// The kind of file behind a descriptor.
+pub(crate) fn file_type(fd: BorrowedFd<'_>) -> Result<FileType> {
+    Ok(FileType::from_raw_mode(rustix::fs::fstat(fd)?.st_mode))
+}
+
+/// Opens a file below the host's /proc and verifies that it is one of procfs (nothing mounted over it), so that what is
+/// written there goes to the kernel and nowhere else.
+pub(crate) fn open_procfs(path: &Path, flags: OFlags) -> Result<OwnedFd> {
+    /// `PROC_SUPER_MAGIC`
+    const PROCFS: i64 = 0x9fa0;
+    let fd = rustix::fs::open(
+        path,
+        flags | OFlags::CLOEXEC | OFlags::NOFOLLOW,
+        Mode::empty(),
+    )?;
+    if rustix::fs::fstatfs(&fd)?.f_type as i64 != PROCFS {
+        return Err(Errno::NODEV);
+    }
+    Ok(fd)
+}
+
+/// Writes a whole value to a file of procfs.
+pub(crate) fn write_procfs(path: &Path, value: &[u8]) -> Result<()> {
+    let fd = open_procfs(path, OFlags::WRONLY)?;
+    rustix::io::write(&fd, value).map(drop)
+}

@@ -1,0 +1,335 @@
+//! A bundle's config.json, checked once.
+
+use std::collections::HashSet;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use oci_spec::runtime::{Linux, LinuxNamespace, LinuxNamespaceType, Process, Spec};
+
+/// Why a bundle cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum SpecError {
+    /// The file is not there or cannot be read.
+    #[error("cannot read {path}: {source}; is {} a bundle?", path.parent().unwrap_or(path).display())]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// What the system answered.
+        source: io::Error,
+    },
+    /// It is not what the specification says.
+    #[error("{path} is not a valid configuration: {source}")]
+    Parse {
+        /// The file.
+        path: PathBuf,
+        /// Where and why.
+        source: serde_json::Error,
+    },
+    /// A value cannot be.
+    #[error("config.json: {what}")]
+    Invalid {
+        /// Which value, and what is wrong with it.
+        what: String,
+    },
+    /// A value that is allowed and that this runtime cannot give.
+    #[error("config.json: {what} is not supported yet")]
+    Unsupported {
+        /// Which value.
+        what: String,
+    },
+}
+
+fn invalid(what: impl Into<String>) -> SpecError {
+    SpecError::Invalid { what: what.into() }
+}
+
+/// A bundle whose configuration holds together.
+#[derive(Debug)]
+pub struct Bundle {
+    /// Its directory, absolute and without links.
+    pub dir: PathBuf,
+    /// The root file system's directory, absolute and without links.
+    pub rootfs: PathBuf,
+    /// The configuration.
+    pub spec: Spec,
+    /// The configuration as it was read.
+    pub text: Vec<u8>,
+}
+
+impl Bundle {
+    /// Reads and checks the bundle at `dir`.
+    ///
+    /// # Errors
+    /// When it is none, or asks for what cannot be.
+    pub fn load(dir: &Path) -> Result<Self, SpecError> {
+        let read_error = |path: &Path, source| SpecError::Read {
+            path: path.to_owned(),
+            source,
+        };
+        let config = dir.join("config.json");
+        let text = std::fs::read(&config).map_err(|source| read_error(&config, source))?;
+        let dir = std::fs::canonicalize(dir).map_err(|source| read_error(dir, source))?;
+        let spec = parse(&text, &config)?;
+        check(&spec)?;
+        let root = spec
+            .root()
+            .as_ref()
+            .ok_or_else(|| invalid("root is missing"))?;
+        let path = dir.join(root.path());
+        let rootfs = std::fs::canonicalize(&path).map_err(|source| SpecError::Invalid {
+            what: format!("root.path: {}: {source}", path.display()),
+        })?;
+        if !rootfs.is_dir() {
+            return Err(invalid(format!(
+                "root.path: {} is not a directory",
+                rootfs.display()
+            )));
+        }
+        Ok(Self {
+            dir,
+            rootfs,
+            spec,
+            text,
+        })
+    }
+
+    /// The process to run.
+    pub fn process(&self) -> Option<&Process> {
+        self.spec.process().as_ref()
+    }
+
+    /// The Linux section.
+    pub fn linux(&self) -> Option<&Linux> {
+        self.spec.linux().as_ref()
+    }
+}
+
+/// Parses a configuration. Names of capabilities that this program does not know are warned of and left out, as the
+/// specification asks.
+///
+/// # Errors
+/// When it is not a configuration.
+pub fn parse(text: &[u8], path: &Path) -> Result<Spec, SpecError> {
+    let parse_error = |source| SpecError::Parse {
+        path: path.to_owned(),
+        source,
+    };
+    match serde_json::from_slice(text) {
+        Ok(spec) => Ok(spec),
+        Err(first) => {
+            let mut value: serde_json::Value =
+                serde_json::from_slice(text).map_err(parse_error)?;
+            if !drop_unknown_capabilities(&mut value["process"]) {
+                return Err(parse_error(first));
+            }
+            serde_json::from_value(value).map_err(parse_error)
+        }
+    }
+}
+
+/// Leaves unknown capability names out of a process; whether there were any.
+fn drop_unknown_capabilities(process: &mut serde_json::Value) -> bool {
+    let Some(sets) = process
+        .get_mut("capabilities")
+        .and_then(serde_json::Value::as_object_mut)
+    else {
+        return false;
+    };
+    let mut dropped = HashSet::new();
+    for names in sets.values_mut().filter_map(|set| set.as_array_mut()) {
+        names.retain(|name| {
+            let known =
+                serde_json::from_value::<oci_spec::runtime::Capability>(name.clone()).is_ok();
+            if !known {
+                dropped.insert(name.to_string());
+            }
+            known
+        });
+    }
+    for name in &dropped {
+        crate::log::warn(&format!("ignoring unknown capability {name}"));
+    }
+    !dropped.is_empty()
+}
+
+/// Parses a process document (exec --process).
+///
+/// # Errors
+/// When it is none.
+pub fn parse_process(text: &[u8], path: &Path) -> Result<Process, SpecError> {
+    let parse_error = |source| SpecError::Parse {
+        path: path.to_owned(),
+        source,
+    };
+    match serde_json::from_slice(text) {
+        Ok(process) => Ok(process),
+        Err(first) => {
+            let mut value = serde_json::from_slice(text).map_err(parse_error)?;
+            if !drop_unknown_capabilities(&mut value) {
+                return Err(parse_error(first));
+            }
+            serde_json::from_value(value).map_err(parse_error)
+        }
+    }
+}
+
+/// Checks a process by itself.
+///
+/// # Errors
+/// When it cannot be run.
+pub fn check_process(process: &Process) -> Result<(), SpecError> {
+    if process.args().as_ref().is_none_or(Vec::is_empty) {
+        return Err(invalid("process.args is empty"));
+    }
+    if !process.cwd().is_absolute() {
+        return Err(invalid(format!(
+            "process.cwd {} is not an absolute path",
+            process.cwd().display()
+        )));
+    }
+    if process.selinux_label().as_ref().is_some_and(|label| !label.is_empty()) {
+        return Err(SpecError::Unsupported {
+            what: "process.selinuxLabel".to_owned(),
+        });
+    }
+    if process.apparmor_profile().as_ref().is_some_and(|name| !name.is_empty()) {
+        return Err(SpecError::Unsupported {
+            what: "process.apparmorProfile".to_owned(),
+        });
+    }
+    let strings = process.args().iter().chain(process.env().iter()).flatten();
+    for text in strings {
+        if text.contains('\0') {
+            return Err(invalid("process.args or process.env holds a zero byte"));
+        }
+    }
+    Ok(())
+}
+
+fn check(spec: &Spec) -> Result<(), SpecError> {
+    check_version(spec.version())?;
+    let process = spec
+        .process()
+        .as_ref()
+        .ok_or_else(|| invalid("process is missing"))?;
+    check_process(process)?;
+    let none = Vec::new();
+    let namespaces = spec
+        .linux()
+        .as_ref()
+        .and_then(|linux| linux.namespaces().as_ref())
+        .unwrap_or(&none);
+    check_namespaces(spec, namespaces)?;
+    for mount in spec.mounts().iter().flatten() {
+        let destination = mount.destination();
+        if destination.as_os_str().is_empty() {
+            return Err(invalid("mounts: a destination is empty"));
+        }
+        if mount.uid_mappings().is_some() || mount.gid_mappings().is_some() {
+            return Err(SpecError::Unsupported {
+                what: format!("mounts: id mappings of {}", destination.display()),
+            });
+        }
+    }
+    check_hooks(spec)?;
+    check_unsupported(spec)
+}
+
+fn check_version(version: &str) -> Result<(), SpecError> {
+    let major = version.split('.').next().unwrap_or_default();
+    if major != "1" {
+        return Err(invalid(format!(
+            "ociVersion {version:?}: this runtime knows 1.0 to 1.3"
+        )));
+    }
+    Ok(())
+}
+
+fn check_namespaces(spec: &Spec, namespaces: &[LinuxNamespace]) -> Result<(), SpecError> {
+    let mut seen = HashSet::new();
+    for namespace in namespaces {
+        if !seen.insert(namespace.typ()) {
+            return Err(invalid(format!(
+                "linux.namespaces: {} stands twice",
+                namespace.typ()
+            )));
+        }
+        if let Some(path) = namespace.path().as_ref()
+            && !path.as_os_str().is_empty()
+            && !path.is_absolute()
+        {
+            return Err(invalid(format!(
+                "linux.namespaces: {} is not an absolute path",
+                path.display()
+            )));
+        }
+    }
+    let has = |kind| seen.contains(&kind);
+    if !has(LinuxNamespaceType::Mount) {
+        // Without it every mount would be made on the host.
+        return Err(invalid("linux.namespaces lacks the mount namespace"));
+    }
+    if spec.hostname().as_ref().is_some_and(|name| !name.is_empty())
+        && !has(LinuxNamespaceType::Uts)
+    {
+        return Err(invalid(
+            "hostname is set, but linux.namespaces lacks the uts namespace",
+        ));
+    }
+    let Some(linux) = spec.linux() else {
+        return Ok(());
+    };
+    let mapped = linux.uid_mappings().as_ref().is_some_and(|map| !map.is_empty());
+    if mapped && !has(LinuxNamespaceType::User) {
+        return Err(invalid(
+            "linux.uidMappings is set, but linux.namespaces lacks the user namespace",
+        ));
+    }
+    let offsets = linux.time_offsets().as_ref().is_some_and(|set| !set.is_empty());
+    if offsets && !has(LinuxNamespaceType::Time) {
+        return Err(invalid(
+            "linux.timeOffsets is set, but linux.namespaces lacks the time namespace",
+        ));
+    }
+    Ok(())
+}
+
+fn check_hooks(spec: &Spec) -> Result<(), SpecError> {
+    for (kind, hooks) in crate::hooks::all(spec.hooks().as_ref()) {
+        for hook in hooks {
+            if !hook.path().is_absolute() {
+                return Err(invalid(format!(
+                    "hooks.{}: {} is not an absolute path",
+                    kind.name(),
+                    hook.path().display()
+                )));
+            }
+        }
+    }
+    Ok(())
+}
+
+/// What would be dropped in silence otherwise.
+fn check_unsupported(spec: &Spec) -> Result<(), SpecError> {
+    let Some(linux) = spec.linux() else {
+        return Ok(());
+    };
+    let asked = [
+        (linux.intel_rdt().is_some(), "linux.intelRdt"),
+        (
+            linux.net_devices().as_ref().is_some_and(|set| !set.is_empty()),
+            "linux.netDevices",
+        ),
+        (linux.memory_policy().is_some(), "linux.memoryPolicy"),
+        (
+            linux.mount_label().as_ref().is_some_and(|label| !label.is_empty()),
+            "linux.mountLabel",
+        ),
+    ];
+    match asked.into_iter().find(|(asked, _)| *asked) {
+        Some((_, what)) => Err(SpecError::Unsupported {
+            what: what.to_owned(),
+        }),
+        None => Ok(()),
+    }
+}
