@@ -101,7 +101,8 @@ pub const LAST: u64 = CapabilitySet::CHECKPOINT_RESTORE.bits();
 
 /// The bits of a set.
 pub fn bits(set: &Capabilities) -> u64 {
-    set.iter().fold(0, |bits, capability| bits | bit(*capability))
+    set.iter()
+        .fold(0, |bits, capability| bits | bit(*capability))
 }
 
 /// The names (CAP_...) of bits.
@@ -123,7 +124,9 @@ mod tests {
 
     #[test]
     fn every_capability_has_its_own_bit_and_name() {
-        let all = ALL.into_iter().fold(0, |bits, capability| bits | bit(capability));
+        let all = ALL
+            .into_iter()
+            .fold(0, |bits, capability| bits | bit(capability));
         assert_eq!(all, (1 << 41) - 1);
         assert_eq!(names(1).collect::<Vec<_>>(), ["CAP_CHOWN"]);
         assert_eq!(names(1 << 21).collect::<Vec<_>>(), ["CAP_SYS_ADMIN"]);

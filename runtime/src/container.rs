@@ -22,7 +22,9 @@ pub const OCI_VERSION: &str = "1.2.1";
 #[derive(Debug, thiserror::Error)]
 pub enum ContainerError {
     /// The id is none.
-    #[error("invalid container id {0:?}: letters, digits and _ + - . only, beginning with a letter, digit or _")]
+    #[error(
+        "invalid container id {0:?}: letters, digits and _ + - . only, beginning with a letter, digit or _"
+    )]
     InvalidId(String),
     /// There is none.
     #[error("container {0:?} does not exist")]
@@ -178,7 +180,11 @@ impl Record {
         StateDocument {
             oci_version: &self.oci_version,
             id: &self.id,
-            pid: if status == Status::Stopped { 0 } else { self.pid },
+            pid: if status == Status::Stopped {
+                0
+            } else {
+                self.pid
+            },
             status,
             bundle: &self.bundle,
             rootfs: &self.rootfs,
@@ -195,7 +201,9 @@ impl Record {
 
     /// The container's cgroup.
     pub fn cgroup(&self) -> Option<Cgroup> {
-        self.cgroup.as_ref().and_then(|record| Cgroup::open(record).ok())
+        self.cgroup
+            .as_ref()
+            .and_then(|record| Cgroup::open(record).ok())
     }
 }
 
@@ -514,7 +522,12 @@ mod tests {
     #[test]
     fn only_a_created_container_starts() {
         assert!(Status::Created.allows("start"));
-        for status in [Status::Creating, Status::Running, Status::Paused, Status::Stopped] {
+        for status in [
+            Status::Creating,
+            Status::Running,
+            Status::Paused,
+            Status::Stopped,
+        ] {
             assert!(!status.allows("start"));
         }
         assert!(!Status::Stopped.allows("kill"));

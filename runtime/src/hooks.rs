@@ -55,7 +55,6 @@ pub enum HookError {
 }
 
 /// The hooks of one moment.
-#[expect(deprecated, reason = "prestart hooks are still in use and asked for")]
 pub fn of(hooks: Option<&Hooks>, kind: HookKind) -> &[Hook] {
     let Some(hooks) = hooks else {
         return &[];
@@ -110,7 +109,12 @@ fn run_one(hook: &Hook, kind: &'static str, number: usize, state: &str) -> Resul
     }
     // A hook gets the environment that the bundle gives it and nothing of ours.
     command.env_clear();
-    for (name, value) in hook.env().iter().flatten().filter_map(|pair| pair.split_once('=')) {
+    for (name, value) in hook
+        .env()
+        .iter()
+        .flatten()
+        .filter_map(|pair| pair.split_once('='))
+    {
         command.env(name, value);
     }
     let mut child = command

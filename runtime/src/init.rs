@@ -68,7 +68,12 @@ impl StepError {
     /// As bytes for the channel: errno, kind, step and message, with zero bytes between.
     pub(crate) fn encode(&self, bytes: &mut Vec<u8>) {
         let errno = self.errno.map_or(0, Errno::raw_os_error);
-        let text = format!("{errno}\0{}\0{}\0{}", self.kind.name(), self.step, self.message);
+        let text = format!(
+            "{errno}\0{}\0{}\0{}",
+            self.kind.name(),
+            self.step,
+            self.message
+        );
         bytes.extend_from_slice(&text.as_bytes()[..text.len().min(8000)]);
     }
 
@@ -76,7 +81,10 @@ impl StepError {
     pub(crate) fn decode(bytes: &[u8]) -> Self {
         let text = String::from_utf8_lossy(bytes);
         let mut parts = text.splitn(4, '\0');
-        let errno = parts.next().and_then(|number| number.parse().ok()).unwrap_or(0);
+        let errno = parts
+            .next()
+            .and_then(|number| number.parse().ok())
+            .unwrap_or(0);
         let kind = Kind::from_name(parts.next().unwrap_or_default());
         Self {
             step: parts.next().unwrap_or_default().to_owned(),
@@ -191,7 +199,9 @@ impl Init {
                 .doing(|| "open /".to_owned())?;
             self.root = Some(RootDir::new(fd));
         }
-        self.root.as_ref().ok_or_else(|| StepError::other("no root"))
+        self.root
+            .as_ref()
+            .ok_or_else(|| StepError::other("no root"))
     }
 
     fn channel(&self) -> Result<&Channel, StepError> {
@@ -288,8 +298,9 @@ impl Init {
             Step::CloseDescriptors { first } => dhow_sys::exec::close_on_exec_from(*first)
                 .doing(|| "mark descriptors close-on-exec".to_owned()),
             Step::AwaitStart => self.await_start(),
-            Step::NoNewPrivileges => rustix::thread::set_no_new_privs(true)
-                .doing(|| "set no_new_privs".to_owned()),
+            Step::NoNewPrivileges => {
+                rustix::thread::set_no_new_privs(true).doing(|| "set no_new_privs".to_owned())
+            }
             Step::LoadSeccomp => self.load_seccomp(),
             Step::SetCapabilities(bits) => identity::set_capabilities(bits),
             Step::Execute => self.execute(),
@@ -317,7 +328,9 @@ impl Init {
         if let Some(record) = &mut state {
             record.pid = rustix::process::getpid().as_raw_nonzero().get();
         }
-        let state = state.map(|record| record.hook_state(status)).unwrap_or_default();
+        let state = state
+            .map(|record| record.hook_state(status))
+            .unwrap_or_default();
         // A hook is a program like others: no signal of ours blocked.
         dhow_sys::signal::reset_all();
         hooks::run(list, kind, &state).map_err(|error| StepError::other(error.to_string()))

@@ -1,4 +1,27 @@
 //! The OCI runtime: turns a bundle into a confined process and manages its life.
+//!
+//! One way for the data: a bundle's config.json is checked once ([`spec`]), becomes a printable list of steps
+//! ([`plan`]), and the steps are carried out in order by the command itself and by the process that it makes, each
+//! failure reported by the step's name.
 
+pub mod capabilities;
 pub mod cgroup;
+mod channel;
+pub mod commands;
+pub mod container;
+pub mod error;
+mod foreground;
+pub mod hooks;
+mod init;
+pub mod log;
+mod parent;
+pub mod plan;
+pub mod protect;
+mod root_dir;
 pub mod seccomp;
+pub mod signals;
+pub mod spec;
+mod terminal;
+
+pub use error::{Error, Kind};
+pub use init::StepError;

@@ -1,3 +1,9 @@
 //! The OCI runtime: turns a bundle into a confined process and manages its life.
 
-fn main() {}
+mod cli;
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    cli::main()
+}

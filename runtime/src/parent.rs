@@ -64,7 +64,8 @@ impl Parent<'_> {
     /// The first that fails; nothing is cleaned up here.
     pub(crate) fn run(&mut self) -> Result<(), Error> {
         let plan = self.plan;
-        plan.of(Carrier::Parent).try_for_each(|step| self.step(step))
+        plan.of(Carrier::Parent)
+            .try_for_each(|step| self.step(step))
     }
 
     fn step(&mut self, step: &Step) -> Result<(), Error> {
@@ -236,7 +237,11 @@ fn write_pid_file(path: &Path, pid: i32) -> Result<(), Error> {
     let name = path
         .file_name()
         .ok_or_else(|| error(std::io::ErrorKind::InvalidInput.into()))?;
-    let new = path.with_file_name(format!(".{}.{}", name.to_string_lossy(), std::process::id()));
+    let new = path.with_file_name(format!(
+        ".{}.{}",
+        name.to_string_lossy(),
+        std::process::id()
+    ));
     std::fs::write(&new, pid.to_string()).map_err(error)?;
     std::fs::rename(&new, path).map_err(error)
 }

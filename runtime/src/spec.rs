@@ -117,8 +117,7 @@ pub fn parse(text: &[u8], path: &Path) -> Result<Spec, SpecError> {
     match serde_json::from_slice(text) {
         Ok(spec) => Ok(spec),
         Err(first) => {
-            let mut value: serde_json::Value =
-                serde_json::from_slice(text).map_err(parse_error)?;
+            let mut value: serde_json::Value = serde_json::from_slice(text).map_err(parse_error)?;
             if !drop_unknown_capabilities(&mut value["process"]) {
                 return Err(parse_error(first));
             }
@@ -187,12 +186,20 @@ pub fn check_process(process: &Process) -> Result<(), SpecError> {
             process.cwd().display()
         )));
     }
-    if process.selinux_label().as_ref().is_some_and(|label| !label.is_empty()) {
+    if process
+        .selinux_label()
+        .as_ref()
+        .is_some_and(|label| !label.is_empty())
+    {
         return Err(SpecError::Unsupported {
             what: "process.selinuxLabel".to_owned(),
         });
     }
-    if process.apparmor_profile().as_ref().is_some_and(|name| !name.is_empty()) {
+    if process
+        .apparmor_profile()
+        .as_ref()
+        .is_some_and(|name| !name.is_empty())
+    {
         return Err(SpecError::Unsupported {
             what: "process.apparmorProfile".to_owned(),
         });
@@ -269,7 +276,10 @@ fn check_namespaces(spec: &Spec, namespaces: &[LinuxNamespace]) -> Result<(), Sp
         // Without it every mount would be made on the host.
         return Err(invalid("linux.namespaces lacks the mount namespace"));
     }
-    if spec.hostname().as_ref().is_some_and(|name| !name.is_empty())
+    if spec
+        .hostname()
+        .as_ref()
+        .is_some_and(|name| !name.is_empty())
         && !has(LinuxNamespaceType::Uts)
     {
         return Err(invalid(
@@ -279,13 +289,19 @@ fn check_namespaces(spec: &Spec, namespaces: &[LinuxNamespace]) -> Result<(), Sp
     let Some(linux) = spec.linux() else {
         return Ok(());
     };
-    let mapped = linux.uid_mappings().as_ref().is_some_and(|map| !map.is_empty());
+    let mapped = linux
+        .uid_mappings()
+        .as_ref()
+        .is_some_and(|map| !map.is_empty());
     if mapped && !has(LinuxNamespaceType::User) {
         return Err(invalid(
             "linux.uidMappings is set, but linux.namespaces lacks the user namespace",
         ));
     }
-    let offsets = linux.time_offsets().as_ref().is_some_and(|set| !set.is_empty());
+    let offsets = linux
+        .time_offsets()
+        .as_ref()
+        .is_some_and(|set| !set.is_empty());
     if offsets && !has(LinuxNamespaceType::Time) {
         return Err(invalid(
             "linux.timeOffsets is set, but linux.namespaces lacks the time namespace",
@@ -317,12 +333,18 @@ fn check_unsupported(spec: &Spec) -> Result<(), SpecError> {
     let asked = [
         (linux.intel_rdt().is_some(), "linux.intelRdt"),
         (
-            linux.net_devices().as_ref().is_some_and(|set| !set.is_empty()),
+            linux
+                .net_devices()
+                .as_ref()
+                .is_some_and(|set| !set.is_empty()),
             "linux.netDevices",
         ),
         (linux.memory_policy().is_some(), "linux.memoryPolicy"),
         (
-            linux.mount_label().as_ref().is_some_and(|label| !label.is_empty()),
+            linux
+                .mount_label()
+                .as_ref()
+                .is_some_and(|label| !label.is_empty()),
             "linux.mountLabel",
         ),
     ];

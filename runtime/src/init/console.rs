@@ -63,7 +63,9 @@ impl Init {
     }
 
     fn terminal(&self) -> Result<&Terminal, StepError> {
-        self.terminal.as_ref().ok_or_else(|| StepError::other("there is no terminal"))
+        self.terminal
+            .as_ref()
+            .ok_or_else(|| StepError::other("there is no terminal"))
     }
 
     /// Puts the terminal at /dev/console, from descriptor to descriptor.
@@ -83,9 +85,10 @@ impl Init {
         let socket = self.resources.console_socket.take();
         let terminal = self.terminal()?;
         let Some(socket) = socket else {
-            let master = terminal.master.try_clone().map_err(|error| {
-                StepError::other(format!("{}: {error}", what()))
-            })?;
+            let master = terminal
+                .master
+                .try_clone()
+                .map_err(|error| StepError::other(format!("{}: {error}", what())))?;
             return self.channel()?.send(&Message::Console(master)).doing(what);
         };
         let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];

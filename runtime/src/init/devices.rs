@@ -26,8 +26,7 @@ pub(super) fn make(root: &RootDir, node: &DeviceNode) -> Result<(), StepError> {
             rustix::fs::chownat(&parent, name, Some(uid), Some(gid), flags).doing(what)
         }
         Err(Errno::EXIST) => {
-            let found =
-                rustix::fs::statat(&parent, name, AtFlags::SYMLINK_NOFOLLOW).doing(what)?;
+            let found = rustix::fs::statat(&parent, name, AtFlags::SYMLINK_NOFOLLOW).doing(what)?;
             let same = FileType::from_raw_mode(found.st_mode) == kind && found.st_rdev == number;
             if same { Ok(()) } else { bind(root, node) }
         }
@@ -51,7 +50,9 @@ fn bind(root: &RootDir, node: &DeviceNode) -> Result<(), StepError> {
         )));
     }
     let mount = clone_mount(&host, false).doing(what)?;
-    let target = root.resolve_or_make(&node.path, TargetKind::File).doing(what)?;
+    let target = root
+        .resolve_or_make(&node.path, TargetKind::File)
+        .doing(what)?;
     attach(&mount, &target).doing(what)
 }
 

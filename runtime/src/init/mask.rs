@@ -6,9 +6,7 @@ use std::path::Path;
 use dhow_sys::mount::{self as attr, Attributes};
 use rustix::fs::{CWD, FileType, Mode, OFlags};
 use rustix::io::Errno;
-use rustix::mount::{
-    FsMountFlags, FsOpenFlags, MountAttrFlags, MoveMountFlags, OpenTreeFlags,
-};
+use rustix::mount::{FsMountFlags, FsOpenFlags, MountAttrFlags, MoveMountFlags, OpenTreeFlags};
 
 use super::{Doing, Init, StepError};
 use crate::root_dir::{RootDir, file_type};
@@ -63,7 +61,11 @@ impl Init {
         if self.mask.null.is_none() {
             self.mask.null = Some(open_null()?);
         }
-        let null = self.mask.null.as_ref().ok_or_else(|| StepError::other("no /dev/null"))?;
+        let null = self
+            .mask
+            .null
+            .as_ref()
+            .ok_or_else(|| StepError::other("no /dev/null"))?;
         let mount = clone_mount(null, false).doing(what)?;
         attach(&mount, &target).doing(what)
     }
@@ -80,7 +82,9 @@ fn open_null() -> Result<OwnedFd, StepError> {
     if is_null {
         Ok(null)
     } else {
-        Err(StepError::other("the host's /dev/null is not the null device"))
+        Err(StepError::other(
+            "the host's /dev/null is not the null device",
+        ))
     }
 }
 

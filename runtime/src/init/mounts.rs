@@ -48,7 +48,10 @@ impl Init {
             FileType::Directory => TargetKind::Directory,
             _ => TargetKind::File,
         };
-        let target = self.root()?.resolve_or_make(destination, kind).doing(what)?;
+        let target = self
+            .root()?
+            .resolve_or_make(destination, kind)
+            .doing(what)?;
         attach(&mount, &target).doing(what)
     }
 
@@ -81,7 +84,8 @@ impl Init {
         let mount = new_filesystem(fstype, source, &data)
             .map_err(|error| StepError::other(format!("{}: {error}", what())))?;
         if options.copy_up {
-            copy_up::copy(&target, &mount).doing(|| format!("copy what is at the place: {}", what()))?;
+            copy_up::copy(&target, &mount)
+                .doing(|| format!("copy what is at the place: {}", what()))?;
         }
         set_attributes(&mount, options).doing(what)?;
         attach(&mount, &target).doing(what)
@@ -177,7 +181,15 @@ fn hierarchy(place: &PlaceRecord, namespaced: bool) -> Result<OwnedFd, String> {
 fn is_shared_or_virtual(fstype: &str) -> bool {
     matches!(
         fstype,
-        "proc" | "sysfs" | "tmpfs" | "devpts" | "mqueue" | "cgroup" | "cgroup2" | "ramfs" | "devtmpfs"
+        "proc"
+            | "sysfs"
+            | "tmpfs"
+            | "devpts"
+            | "mqueue"
+            | "cgroup"
+            | "cgroup2"
+            | "ramfs"
+            | "devtmpfs"
     )
 }
 

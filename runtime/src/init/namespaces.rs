@@ -81,7 +81,9 @@ pub(super) fn set_sysctl(key: &str, value: &str) -> Result<(), StepError> {
     } else {
         path.extend(key.split('.').map(|part| part.replace('/', ".")));
     }
-    let escapes = path.components().any(|part| part == std::path::Component::ParentDir);
+    let escapes = path
+        .components()
+        .any(|part| part == std::path::Component::ParentDir);
     if escapes {
         return Err(StepError::other(format!("sysctl {key:?} is no parameter")));
     }

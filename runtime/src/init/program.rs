@@ -20,7 +20,12 @@ pub(super) struct Found {
 /// Goes to the working directory and sees that it is inside the container's root: a descriptor leaked from the host
 /// (/proc/self/fd/7) would lead out of it.
 pub(super) fn change_directory(path: &Path) -> Result<(), StepError> {
-    let what = || format!("chdir to cwd ({:?}) set in config.json failed", path.display());
+    let what = || {
+        format!(
+            "chdir to cwd ({:?}) set in config.json failed",
+            path.display()
+        )
+    };
     rustix::process::chdir(path).doing(what)?;
     let now = rustix::process::getcwd(Vec::new()).doing(what)?;
     if now.to_bytes().first() == Some(&b'/') {
@@ -135,7 +140,10 @@ impl Init {
     /// Finds the program, and the user's home for the environment that does not name it.
     pub(super) fn find_program(&mut self, name: &str) -> Result<(), StepError> {
         let env = &mut self.resources.env;
-        if !env.iter().any(|pair| pair.starts_with("HOME=") && pair.len() > 5) {
+        if !env
+            .iter()
+            .any(|pair| pair.starts_with("HOME=") && pair.len() > 5)
+        {
             let uid = rustix::process::getuid().as_raw();
             let home = home_of(uid).filter(|home| !home.is_empty());
             env.retain(|pair| !pair.starts_with("HOME="));

@@ -46,8 +46,7 @@ pub(super) fn make_read_only(root: &RootDir) -> Result<(), StepError> {
         set: attr::ATTR_RDONLY,
         ..Attributes::default()
     };
-    attr::set_attributes(root.fd(), &change, false)
-        .doing(|| "make the root read-only".to_owned())
+    attr::set_attributes(root.fd(), &change, false).doing(|| "make the root read-only".to_owned())
 }
 
 /// Puts the root over the host's and lets that go: both stand at "." for a moment, so no place for the old one is needed.

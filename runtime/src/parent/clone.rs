@@ -106,9 +106,9 @@ impl Parent<'_> {
     }
 }
 
-/// The intermediate's steps: enters the user namespace and others by path, and makes init from there. Comes back only in
-/// init.
-fn intermediate(plan: &InitPlan, init: Init) {
+/// The intermediate's steps: enters the user namespace and others by path, and makes init from there. Both it and
+/// init go on from here.
+fn intermediate(plan: &InitPlan, init: Init) -> ! {
     let mut made = None;
     for step in plan.of(Carrier::Intermediate) {
         let done = match step {

@@ -67,7 +67,10 @@ impl Namespaces {
     }
 
     fn joins(&self, flag: u64) -> Option<&PathBuf> {
-        self.joined.iter().find(|(joined, _)| *joined == flag).map(|(_, path)| path)
+        self.joined
+            .iter()
+            .find(|(joined, _)| *joined == flag)
+            .map(|(_, path)| path)
     }
 
     fn has(&self, flag: u64) -> bool {
@@ -156,7 +159,11 @@ impl InitPlan {
                 },
             );
         }
-        if let Some(value) = spec.process().as_ref().and_then(|process| process.oom_score_adj()) {
+        if let Some(value) = spec
+            .process()
+            .as_ref()
+            .and_then(|process| process.oom_score_adj())
+        {
             self.push(Carrier::Parent, Step::SetOomScoreAdj { value });
         }
         if awaits_id_map(spec, namespaces) {
@@ -219,7 +226,11 @@ impl InitPlan {
                 .iter()
                 .flatten()
                 .map(|(clock, by)| {
-                    (clock.clone(), by.secs().unwrap_or(0), by.nanosecs().unwrap_or(0))
+                    (
+                        clock.clone(),
+                        by.secs().unwrap_or(0),
+                        by.nanosecs().unwrap_or(0),
+                    )
                 })
                 .collect();
             offsets.sort();
@@ -244,7 +255,11 @@ impl InitPlan {
             init(Step::SetDomainname { name });
         }
         if let Some(personality) = linux.personality() {
-            if personality.flags().as_ref().is_some_and(|flags| !flags.is_empty()) {
+            if personality
+                .flags()
+                .as_ref()
+                .is_some_and(|flags| !flags.is_empty())
+            {
                 return Err(SpecError::Unsupported {
                     what: "linux.personality.flags".to_owned(),
                 });
@@ -309,7 +324,9 @@ impl InitPlan {
             // A /dev of the host's has its own nodes, and is not ours to add to.
             steps.extend(device_steps(linux)?);
         }
-        let terminal = bundle.process().is_some_and(|process| process.terminal().unwrap_or(false));
+        let terminal = bundle
+            .process()
+            .is_some_and(|process| process.terminal().unwrap_or(false));
         if terminal {
             let (height, width) = terminal_size(bundle.process());
             steps.push(Step::OpenTerminal { height, width });
@@ -335,7 +352,11 @@ impl InitPlan {
                 path: clean(Path::new(path)),
             });
         }
-        if spec.root().as_ref().is_some_and(|root| root.readonly().unwrap_or(false)) {
+        if spec
+            .root()
+            .as_ref()
+            .is_some_and(|root| root.readonly().unwrap_or(false))
+        {
             steps.push(Step::ReadonlyRoot);
         }
         steps.push(if request.no_pivot {
@@ -362,7 +383,10 @@ impl InitPlan {
 
 /// Whether the parent has something to do with init before it may go on.
 fn awaits_id_map(spec: &Spec, namespaces: &Namespaces) -> bool {
-    let oom = spec.process().as_ref().and_then(|process| process.oom_score_adj());
+    let oom = spec
+        .process()
+        .as_ref()
+        .and_then(|process| process.oom_score_adj());
     namespaces.has(namespace::USER) || oom.is_some()
 }
 

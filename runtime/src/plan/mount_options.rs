@@ -81,11 +81,27 @@ fn propagation(word: &str) -> Option<(u64, bool)> {
 
 /// The words that are flags of the file system's superblock.
 const FILESYSTEM_FLAGS: [&str; 9] = [
-    "sync", "async", "dirsync", "lazytime", "nolazytime", "mand", "nomand", "silent", "loud",
+    "sync",
+    "async",
+    "dirsync",
+    "lazytime",
+    "nolazytime",
+    "mand",
+    "nomand",
+    "silent",
+    "loud",
 ];
 
 /// The words that mean nothing to the kernel, or what is so anyway.
-const WITHOUT_MEANING: [&str; 7] = ["defaults", "", "acl", "noacl", "iversion", "noiversion", "remount"];
+const WITHOUT_MEANING: [&str; 7] = [
+    "defaults",
+    "",
+    "acl",
+    "noacl",
+    "iversion",
+    "noiversion",
+    "remount",
+];
 
 /// A later word wins over an earlier one on the same bits.
 fn merge(into: &mut Attributes, change: Attributes) {

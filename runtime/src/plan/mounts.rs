@@ -25,7 +25,9 @@ pub(super) fn mount_step(
         what: format!("mounts: {}: {what}", destination.display()),
     };
     if destination == Path::new("/") {
-        return Err(invalid("a mount over the root itself is root.path's matter"));
+        return Err(invalid(
+            "a mount over the root itself is root.path's matter",
+        ));
     }
     let source = if options.bind {
         let source = mount

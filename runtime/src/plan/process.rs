@@ -6,8 +6,8 @@ use oci_spec::runtime::{
     PosixRlimitType, Process, Scheduler,
 };
 
-use super::step::{CapabilityBits, Carrier, HookKind, Step};
 use super::InitPlan;
+use super::step::{CapabilityBits, Carrier, HookKind, Step};
 use crate::capabilities;
 use crate::spec::SpecError;
 
@@ -239,8 +239,7 @@ impl CapabilityBits {
     /// Without what `available` lacks; warns of what that takes away.
     #[must_use]
     pub fn within(self, available: u64) -> Self {
-        let all =
-            self.bounding | self.effective | self.permitted | self.inheritable | self.ambient;
+        let all = self.bounding | self.effective | self.permitted | self.inheritable | self.ambient;
         for name in capabilities::names(all & !available) {
             crate::log::warn(&format!(
                 "ignoring capability {name}: it is outside this process's own bounding set"

@@ -260,7 +260,11 @@ pub enum Step {
     /// Gives up capabilities for ever.
     DropBounding { keep: u64 },
     /// Becomes the user, keeping privileges for the steps left.
-    SetUser { uid: u32, gid: u32, groups: Vec<u32> },
+    SetUser {
+        uid: u32,
+        gid: u32,
+        groups: Vec<u32>,
+    },
     /// Sets the mask of new files' permissions.
     SetUmask { mask: u32 },
     /// Goes to the working directory, and sees that it is inside.
@@ -312,7 +316,10 @@ impl Step {
     /// The step's name: that of its variant.
     pub fn name(&self) -> String {
         let text = format!("{self:?}");
-        text.split([' ', '(', '{']).next().unwrap_or_default().to_owned()
+        text.split([' ', '(', '{'])
+            .next()
+            .unwrap_or_default()
+            .to_owned()
     }
 }
 
@@ -321,7 +328,10 @@ impl fmt::Display for Step {
         match self {
             Self::Clone { namespaces } => {
                 write!(f, "Clone")?;
-                for bit in (0..64).map(|bit| 1u64 << bit).filter(|bit| namespaces & bit != 0) {
+                for bit in (0..64)
+                    .map(|bit| 1u64 << bit)
+                    .filter(|bit| namespaces & bit != 0)
+                {
                     write!(f, " {}", NamespaceKind(bit).name())?;
                 }
                 Ok(())

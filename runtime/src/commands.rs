@@ -1,0 +1,30 @@
+//! What the program's commands do, as functions.
+
+mod create;
+mod delete;
+mod exec;
+mod features;
+mod inspect;
+mod signal;
+mod start;
+mod template;
+mod update;
+
+pub use create::{CreateOptions, Outcome, create, plan, run};
+pub use delete::delete;
+pub use exec::{ExecOptions, exec};
+pub use features::features;
+pub use inspect::{Listed, list, processes, state};
+pub use signal::kill;
+pub use start::start;
+pub use template::template;
+pub use update::{pause, resume, stats, update};
+
+use std::path::PathBuf;
+
+/// Where the containers' records are.
+#[derive(Debug, Clone)]
+pub struct Runtime {
+    /// The directory of all records.
+    pub root: PathBuf,
+}

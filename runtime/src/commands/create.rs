@@ -1,0 +1,324 @@
+//! `create` and `run`.
+
+use std::collections::HashMap;
+use std::os::fd::OwnedFd;
+use std::path::{Path, PathBuf};
+
+use oci_spec::runtime::{LinuxSeccomp, LinuxSeccompAction, Spec};
+use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
+
+use super::Runtime;
+use super::delete::remove_all;
+use crate::cgroup::Cgroup;
+use crate::container::{ContainerDir, OCI_VERSION, Record, START_SOCKET};
+use crate::error::Error;
+use crate::foreground::Foreground;
+use crate::init::Resources;
+use crate::parent::Parent;
+use crate::plan::{CreateRequest, HookKind, InitPlan, bounding_set};
+use crate::spec::{Bundle, SpecError};
+use crate::{hooks, seccomp};
+
+/// What is asked of a new container.
+#[derive(Debug, Clone, Default)]
+pub struct CreateOptions {
+    /// The bundle's directory.
+    pub bundle: PathBuf,
+    /// The socket that gets its terminal.
+    pub console_socket: Option<PathBuf>,
+    /// Where to write init's id.
+    pub pid_file: Option<PathBuf>,
+    /// How many descriptors after the first three pass.
+    pub preserve_fds: u32,
+    /// Move the root's mount instead of pivot_root.
+    pub no_pivot: bool,
+    /// Keep the caller's keyring.
+    pub no_new_keyring: bool,
+    /// `run`: do not wait for its end.
+    pub detach: bool,
+    /// `run`: leave the record when it has ended.
+    pub keep: bool,
+}
+
+/// What `run` came to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Outcome {
+    /// The container runs on.
+    Detached,
+    /// Its process ended with this status (128 + N for signal N).
+    Ended(u8),
+}
+
+fn request(id: &str, options: &CreateOptions, starts: bool) -> CreateRequest {
+    CreateRequest {
+        id: id.to_owned(),
+        no_pivot: options.no_pivot,
+        no_new_keyring: options.no_new_keyring,
+        pid_file: options.pid_file.clone(),
+        // What systemd's socket activation passes comes with it, as in runc.
+        preserve_fds: options.preserve_fds + listen_fds(),
+        starts,
+    }
+}
+
+/// How many sockets were passed to this process for the container (LISTEN_FDS).
+pub(super) fn listen_fds() -> u32 {
+    std::env::var("LISTEN_FDS")
+        .ok()
+        .and_then(|count| count.parse().ok())
+        .unwrap_or(0)
+}
+
+/// The plan of a container, without anything being done.
+///
+/// # Errors
+/// When the bundle is none or asks for what cannot be.
+pub fn plan(id: &str, options: &CreateOptions) -> Result<InitPlan, Error> {
+    crate::container::check_id(id)?;
+    let bundle = Bundle::load(&options.bundle)?;
+    let plan = InitPlan::create(&bundle, &request(id, options, false))?;
+    Ok(plan.within(bounding_set()))
+}
+
+/// Makes a container; its init waits for `start`, as a child of this process's parent.
+///
+/// # Errors
+/// What failed; nothing is left then.
+pub fn create(runtime: &Runtime, id: &str, options: &CreateOptions) -> Result<(), Error> {
+    let bundle = Bundle::load(&options.bundle)?;
+    check_terminal(&bundle, options, true)?;
+    let plan = InitPlan::create(&bundle, &request(id, options, false))?.within(bounding_set());
+    let dir = ContainerDir::create(&runtime.root, id)?;
+    let listener = listen(&dir).map_err(|errno| Error::system("make the start socket", errno));
+    let mut parent = prepare(&bundle, &plan, &dir, true);
+    let done = listener.and_then(|listener| {
+        parent.resources.listener = Some(listener);
+        complete(&mut parent, &bundle, options)
+    });
+    match done {
+        Ok(()) => Ok(()),
+        Err(error) => {
+            give_up(parent, &bundle.spec);
+            remove_dir(dir);
+            Err(error)
+        }
+    }
+}
+
+/// Makes a container and starts it; in the foreground waits for its end and removes it.
+///
+/// # Errors
+/// What failed; nothing is left then.
+pub fn run(runtime: &Runtime, id: &str, options: &CreateOptions) -> Result<Outcome, Error> {
+    let bundle = Bundle::load(&options.bundle)?;
+    check_terminal(&bundle, options, options.detach)?;
+    let plan = InitPlan::create(&bundle, &request(id, options, true))?.within(bounding_set());
+    let dir = ContainerDir::create(&runtime.root, id)?;
+    let mut parent = prepare(&bundle, &plan, &dir, options.detach);
+    // Before there is a child, so that neither its end nor a signal to pass on can be missed.
+    let foreground = match options.detach {
+        true => None,
+        false => Some(Foreground::prepare()?),
+    };
+    if let Err(error) = complete(&mut parent, &bundle, options) {
+        give_up(parent, &bundle.spec);
+        remove_dir(dir);
+        return Err(error);
+    }
+    dir.unlock();
+    let Some(foreground) = foreground else {
+        return Ok(Outcome::Detached);
+    };
+    let status = attend(foreground, &mut parent)?;
+    if !options.keep {
+        let record = parent.record.clone();
+        drop(parent);
+        dir.lock()?;
+        remove_all(dir, Some(&record), Some(&bundle.spec))?;
+    }
+    Ok(Outcome::Ended(status))
+}
+
+/// Watches the container's process to its end.
+fn attend(foreground: Foreground, parent: &mut Parent<'_>) -> Result<u8, Error> {
+    let made = parent
+        .made
+        .take()
+        .ok_or_else(|| Error::Asked("no process was made".to_owned()))?;
+    foreground.attend(&made.pidfd, parent.console.take())
+}
+
+/// A terminal needs somebody who holds its other end.
+fn check_terminal(bundle: &Bundle, options: &CreateOptions, detached: bool) -> Result<(), Error> {
+    let terminal = bundle
+        .process()
+        .is_some_and(|process| process.terminal().unwrap_or(false));
+    match (terminal, &options.console_socket, detached) {
+        (true, None, true) => Err(Error::Asked(
+            "cannot allocate tty if the runtime will detach without setting console socket; set --console-socket or process.terminal to false".to_owned(),
+        )),
+        (false, Some(_), _) => Err(Error::Asked(
+            "cannot use console socket if the runtime will not allocate tty; set process.terminal to true".to_owned(),
+        )),
+        _ => Ok(()),
+    }
+}
+
+fn prepare<'a>(
+    bundle: &'a Bundle,
+    plan: &'a InitPlan,
+    dir: &'a ContainerDir,
+    detached: bool,
+) -> Parent<'a> {
+    let annotations: HashMap<String, String> =
+        bundle.spec.annotations().clone().unwrap_or_default();
+    let record = Record {
+        oci_version: OCI_VERSION.to_owned(),
+        id: dir.id().to_owned(),
+        bundle: bundle.dir.clone(),
+        rootfs: bundle.rootfs.clone(),
+        created: jiff::Timestamp::now().to_string(),
+        owner: rustix::process::geteuid().as_raw(),
+        pid: 0,
+        start_time: 0,
+        cgroup: None,
+        annotations,
+    };
+    let hooks = bundle.spec.hooks().as_ref();
+    let process = bundle.process();
+    let mut env = process
+        .and_then(|process| process.env().clone())
+        .unwrap_or_default();
+    pass_listen_fds(&mut env);
+    let resources = Resources {
+        create_container: hooks::of(hooks, HookKind::CreateContainer).to_vec(),
+        start_container: hooks::of(hooks, HookKind::StartContainer).to_vec(),
+        hook_state: Some(record.clone()),
+        args: process
+            .and_then(|process| process.args().clone())
+            .unwrap_or_default(),
+        env,
+        ..Resources::default()
+    };
+    Parent {
+        plan,
+        dir,
+        record,
+        limits: bundle.linux().and_then(|linux| linux.resources().as_ref()),
+        hooks,
+        resources,
+        detached,
+        records: true,
+        cgroup: None,
+        made: None,
+        console: None,
+        channel: None,
+        pid_namespace: None,
+    }
+}
+
+/// Tells the container of the sockets that pass to it; it is the first process there.
+pub(super) fn pass_listen_fds(env: &mut Vec<String>) {
+    let count = listen_fds();
+    if count > 0 {
+        env.push(format!("LISTEN_FDS={count}"));
+        env.push("LISTEN_PID=1".to_owned());
+    }
+}
+
+/// The preparation that can fail, then the plan.
+fn complete(
+    parent: &mut Parent<'_>,
+    bundle: &Bundle,
+    options: &CreateOptions,
+) -> Result<(), Error> {
+    if let Some(profile) = bundle.linux().and_then(|linux| linux.seccomp().as_ref()) {
+        check_seccomp(profile)?;
+        parent.resources.seccomp = seccomp::compile(profile)?;
+    }
+    if let Some(path) = &options.console_socket {
+        parent.resources.console_socket = Some(connect_console(path)?);
+    }
+    parent.dir.write("config.json", &bundle.text)?;
+    parent.run()
+}
+
+/// A listener for asked calls is not handed over yet.
+pub(super) fn check_seccomp(profile: &LinuxSeccomp) -> Result<(), SpecError> {
+    let notify = LinuxSeccompAction::ScmpActNotify;
+    let asks = profile.default_action() == notify
+        || profile
+            .syscalls()
+            .iter()
+            .flatten()
+            .any(|call| call.action() == notify);
+    if asks {
+        return Err(SpecError::Unsupported {
+            what: "linux.seccomp: SCMP_ACT_NOTIFY".to_owned(),
+        });
+    }
+    Ok(())
+}
+
+/// Undoes what a failed creation did.
+fn give_up(mut parent: Parent<'_>, spec: &Spec) {
+    parent.kill();
+    if let Some(cgroup) = parent.cgroup.take()
+        && let Err(error) = end_cgroup(&cgroup)
+    {
+        crate::log::warn(&format!("the cgroup is left: {error}"));
+    }
+    let list = hooks::of(spec.hooks().as_ref(), HookKind::Poststop);
+    if parent.made.is_some() && !list.is_empty() {
+        let state = parent.record.hook_state(crate::container::Status::Stopped);
+        if let Err(error) = hooks::run(list, HookKind::Poststop, &state) {
+            crate::log::warn(&error.to_string());
+        }
+    }
+}
+
+fn end_cgroup(cgroup: &Cgroup) -> Result<(), crate::cgroup::CgroupError> {
+    cgroup.kill_all(9)?;
+    cgroup.remove()
+}
+
+fn remove_dir(dir: ContainerDir) {
+    if let Err(error) = dir.remove() {
+        crate::log::warn(&error.to_string());
+    }
+}
+
+/// The path of a name in an open directory; short, however deep the directory is, as a socket's address must be.
+pub(super) fn short_path(dir: &ContainerDir, name: &str) -> String {
+    use std::os::fd::AsRawFd;
+    format!("/proc/self/fd/{}/{name}", dir.fd().as_raw_fd())
+}
+
+/// The socket on which init waits for `start`.
+fn listen(dir: &ContainerDir) -> rustix::io::Result<OwnedFd> {
+    let address = SocketAddrUnix::new(short_path(dir, START_SOCKET).as_str())?;
+    let socket = rustix::net::socket_with(
+        AddressFamily::UNIX,
+        SocketType::SEQPACKET,
+        SocketFlags::CLOEXEC,
+        None,
+    )?;
+    rustix::net::bind(&socket, &address)?;
+    rustix::net::listen(&socket, 1)?;
+    Ok(socket)
+}
+
+/// Calls whoever is to hold a terminal.
+pub(super) fn connect_console(path: &Path) -> Result<OwnedFd, Error> {
+    let error = |errno| Error::system(format!("call the console socket {}", path.display()), errno);
+    let socket = rustix::net::socket_with(
+        AddressFamily::UNIX,
+        SocketType::STREAM,
+        SocketFlags::CLOEXEC,
+        None,
+    )
+    .map_err(error)?;
+    let address = SocketAddrUnix::new(path).map_err(error)?;
+    rustix::net::connect(&socket, &address).map_err(error)?;
+    Ok(socket)
+}

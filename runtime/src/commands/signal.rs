@@ -1,0 +1,48 @@
+//! `kill`.
+
+use std::os::fd::AsFd;
+
+use rustix::process::{Pid, PidfdFlags};
+
+use super::Runtime;
+use crate::container::{ContainerDir, ContainerError, Status, is_alive};
+use crate::error::Error;
+
+/// Sends a signal to a container's init, or with `all` to every process of its cgroup.
+///
+/// # Errors
+/// When it has ended (with `all` that is none: what is left is signalled).
+pub fn kill(runtime: &Runtime, id: &str, signal: i32, all: bool) -> Result<(), Error> {
+    let dir = ContainerDir::open(&runtime.root, id)?;
+    if all {
+        let record = dir.record()?;
+        if let Some(cgroup) = record.cgroup() {
+            cgroup.kill_all(signal)?;
+        }
+        return Ok(());
+    }
+    let (record, status) = dir.require("kill")?;
+    let ended = || {
+        Error::Container(ContainerError::Status {
+            verb: "kill",
+            id: id.to_owned(),
+            status: Status::Stopped,
+        })
+    };
+    let pid = Pid::from_raw(record.pid).ok_or_else(ended)?;
+    let pidfd = rustix::process::pidfd_open(pid, PidfdFlags::empty()).map_err(|_| ended())?;
+    // The descriptor was opened before this look, so it is of the process that is looked at.
+    if !is_alive(record.pid, record.start_time) {
+        return Err(ended());
+    }
+    dhow_sys::signal::send(pidfd.as_fd(), signal)
+        .map_err(|errno| Error::system(format!("send signal {signal}"), errno))?;
+    if signal == 9
+        && status == Status::Paused
+        && let Some(cgroup) = record.cgroup()
+    {
+        // A frozen process dies only when it is thawed.
+        cgroup.thaw()?;
+    }
+    Ok(())
+}

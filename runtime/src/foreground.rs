@@ -1,0 +1,97 @@
+//! Attending a process to its end: signals pass on to it, its terminal is relayed, and its end cannot be missed, since
+//! what tells of it was there before the process was.
+
+use std::os::fd::{AsFd, OwnedFd};
+
+use rustix::event::{PollFd, PollFlags};
+use rustix::process::{WaitId, WaitIdOptions, WaitIdStatus};
+
+use crate::error::Error;
+use crate::terminal::Relay;
+
+/// Made before the process.
+#[derive(Debug)]
+pub(crate) struct Foreground {
+    signals: OwnedFd,
+}
+
+const SIGPIPE: i32 = 13;
+const SIGCHLD: i32 = 17;
+const SIGWINCH: i32 = 28;
+
+impl Foreground {
+    /// Holds signals back, for passing them on.
+    pub(crate) fn prepare() -> Result<Self, Error> {
+        let error = |errno| Error::system("hold signals back", errno);
+        dhow_sys::signal::block_all().map_err(error)?;
+        let signals = dhow_sys::signal::signal_fd().map_err(error)?;
+        Ok(Self { signals })
+    }
+
+    /// Waits for the process's end; gives its exit status (128 + N for signal N).
+    pub(crate) fn attend(self, pidfd: &OwnedFd, console: Option<OwnedFd>) -> Result<u8, Error> {
+        let error = |errno| Error::system("wait for the container's process", errno);
+        let mut relay = match console {
+            Some(master) => Some(Relay::new(master)?),
+            None => None,
+        };
+        loop {
+            let mut fds = vec![
+                PollFd::new(pidfd, PollFlags::IN),
+                PollFd::new(&self.signals, PollFlags::IN),
+            ];
+            if let Some(relay) = &relay {
+                relay.poll_for(&mut fds);
+            }
+            match rustix::event::poll(&mut fds, None) {
+                Ok(_) | Err(rustix::io::Errno::INTR) => {}
+                Err(errno) => return Err(error(errno)),
+            }
+            let ended = !fds[0].revents().is_empty();
+            let signalled = !fds[1].revents().is_empty();
+            drop(fds);
+            if signalled {
+                self.pass_on(pidfd, relay.as_ref());
+            }
+            if let Some(relay) = &mut relay {
+                relay.turn();
+            }
+            if ended {
+                let id = WaitId::PidFd(pidfd.as_fd());
+                let status = rustix::process::waitid(id, WaitIdOptions::EXITED).map_err(error)?;
+                if let Some(relay) = &mut relay {
+                    relay.drain();
+                }
+                return Ok(status.as_ref().map_or(255, exit_status));
+            }
+        }
+    }
+
+    fn pass_on(&self, pidfd: &OwnedFd, relay: Option<&Relay>) {
+        while let Ok(Some(signal)) = dhow_sys::signal::read_signal(&self.signals) {
+            match signal {
+                // Ours: a child's end is told by its descriptor, and a broken pipe by the write.
+                SIGCHLD | SIGPIPE => {}
+                SIGWINCH if relay.is_some() => {
+                    if let Some(relay) = relay {
+                        relay.resize();
+                    }
+                }
+                signal => {
+                    // It may just have ended.
+                    let _ = dhow_sys::signal::send(pidfd.as_fd(), signal);
+                }
+            }
+        }
+    }
+}
+
+/// The status that a shell would give.
+pub(crate) fn exit_status(status: &WaitIdStatus) -> u8 {
+    let code = match (status.exit_status(), status.terminating_signal()) {
+        (Some(code), _) => code,
+        (None, Some(signal)) => 128 + signal,
+        (None, None) => 255,
+    };
+    u8::try_from(code & 0xff).unwrap_or(255)
+}

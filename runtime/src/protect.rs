@@ -1,0 +1,112 @@
+//! The program's own file, out of the reach of containers.
+//!
+//! A process in a container can open `/proc/PID/exe` of a runtime that enters it, and once that process has ended, write
+//! to the file: the host's next container would run what it wrote (CVE-2019-5736). So what enters containers is executed
+//! from a read-only mount that belongs to no mount namespace, which nobody can make writable again, or from a sealed copy
+//! in memory.
+
+use std::ffi::CString;
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::ffi::OsStringExt;
+
+use dhow_sys::exec::StringArray;
+use dhow_sys::mount::{ATTR_RDONLY, Attributes};
+use rustix::fs::{CWD, MemfdFlags, Mode, OFlags, SealFlags};
+use rustix::io::Errno;
+use rustix::mount::OpenTreeFlags;
+
+use crate::error::Error;
+
+const OWN: &str = "/proc/self/exe";
+
+/// Whether this process was executed from where nobody can write.
+fn is_protected() -> bool {
+    let Ok(own) = rustix::fs::open(OWN, OFlags::PATH | OFlags::CLOEXEC, Mode::empty()) else {
+        return false;
+    };
+    let read_only = rustix::fs::fstatvfs(&own)
+        .is_ok_and(|stat| stat.f_flag.contains(rustix::fs::StatVfsMountFlags::RDONLY));
+    if read_only {
+        return true;
+    }
+    // A file of a memory file system that is not linked anywhere and cannot be opened for writing: sealed.
+    rustix::fs::open(OWN, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())
+        .and_then(rustix::fs::fcntl_get_seals)
+        .is_ok_and(|seals| seals.contains(SealFlags::WRITE))
+}
+
+/// Goes on from a protected copy of this program; returns when this is one.
+///
+/// # Errors
+/// When neither way works.
+pub fn ensure() -> Result<(), Error> {
+    if is_protected() {
+        return Ok(());
+    }
+    let own = match read_only_mount() {
+        Ok(own) => own,
+        // An older kernel, or no power to mount.
+        Err(_) => sealed_copy().map_err(|errno| Error::system("protect the program", errno))?,
+    };
+    let strings = |values: Vec<std::ffi::OsString>| -> Vec<CString> {
+        values
+            .into_iter()
+            .filter_map(|value| CString::new(value.into_vec()).ok())
+            .collect()
+    };
+    let args = StringArray::new(strings(std::env::args_os().collect()));
+    let pairs = std::env::vars_os().map(|(name, value)| {
+        let mut pair = name;
+        pair.push("=");
+        pair.push(value);
+        pair
+    });
+    let env = StringArray::new(strings(pairs.collect()));
+    let errno = dhow_sys::exec::execve_fd(own.as_fd(), &args, &env);
+    Err(Error::system("execute the protected program", errno))
+}
+
+/// A copy of the mount that this program is on, read-only, in no namespace. The descriptor is close-on-exec: when it is
+/// gone, nothing is left by which the mount could be changed.
+fn read_only_mount() -> Result<OwnedFd, Errno> {
+    let path = rustix::fs::readlink(OWN, Vec::new())?;
+    let own = rustix::mount::open_tree(
+        CWD,
+        &*path,
+        OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC,
+    )?;
+    // The path may lead to another file by now.
+    let (here, there) = (rustix::fs::stat(OWN)?, rustix::fs::fstat(&own)?);
+    if (here.st_dev, here.st_ino) != (there.st_dev, there.st_ino) {
+        return Err(Errno::STALE);
+    }
+    let change = Attributes {
+        set: ATTR_RDONLY,
+        ..Attributes::default()
+    };
+    dhow_sys::mount::set_attributes(own.as_fd(), &change, false)?;
+    Ok(own)
+}
+
+/// A copy in memory that nobody can change.
+fn sealed_copy() -> Result<OwnedFd, Errno> {
+    let own = rustix::fs::open(OWN, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?;
+    let size = usize::try_from(rustix::fs::fstat(&own)?.st_size).map_err(|_| Errno::FBIG)?;
+    let flags = MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING;
+    let copy = match rustix::fs::memfd_create("dhow-runtime", flags | MemfdFlags::EXEC) {
+        // Before Linux 6.3.
+        Err(Errno::INVAL) => rustix::fs::memfd_create("dhow-runtime", flags)?,
+        answer => answer?,
+    };
+    let mut left = size;
+    while left > 0 {
+        let sent = rustix::fs::sendfile(&copy, &own, None, left)?;
+        if sent == 0 {
+            return Err(Errno::IO);
+        }
+        left -= sent;
+    }
+    let seals = SealFlags::SEAL | SealFlags::SHRINK | SealFlags::GROW | SealFlags::WRITE;
+    rustix::fs::fcntl_add_seals(&copy, seals)?;
+    Ok(copy)
+}
