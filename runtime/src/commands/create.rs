@@ -234,7 +234,7 @@ fn complete(
 ) -> Result<(), Error> {
     if let Some(profile) = bundle.linux().and_then(|linux| linux.seccomp().as_ref()) {
         check_seccomp(profile)?;
-        parent.resources.seccomp = seccomp::compile(profile)?;
+        parent.resources.seccomp = Some(seccomp::compile(profile)?);
     }
     if let Some(path) = &options.console_socket {
         parent.resources.console_socket = Some(connect_console(path)?);

@@ -94,7 +94,7 @@ pub fn exec(runtime: &Runtime, id: &str, options: &ExecOptions) -> Result<Outcom
     };
     if let Some(profile) = profile {
         check_seccomp(profile)?;
-        resources.seccomp = seccomp::compile(profile)?;
+        resources.seccomp = Some(seccomp::compile(profile)?);
     }
     if let Some(path) = &options.console_socket {
         resources.console_socket = Some(connect_console(path)?);
