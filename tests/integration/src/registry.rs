@@ -200,6 +200,22 @@ impl Registry {
         let digest = sha256(&manifest);
         (manifest, digest)
     }
+
+    /// Pushes an image whose layers are tars, past dhow; its manifest's digest.
+    ///
+    /// # Panics
+    /// When it is refused.
+    #[track_caller]
+    pub fn push_image(&self, repository: &str, tag: &str, layers: &[Vec<u8>]) -> String {
+        let (config, manifest) = image(layers);
+        for blob in layers.iter().chain([&config]) {
+            self.push_blob(repository, blob);
+        }
+        let path = format!("/v2/{repository}/manifests/{tag}");
+        let kind = [("Content-Type", MANIFEST)];
+        self.ask("PUT", &path, &kind, &manifest).expect(201);
+        sha256(&manifest)
+    }
 }
 
 impl Drop for Registry {
@@ -314,6 +330,46 @@ pub fn manifest(config: &[u8], layers: &[&[u8]]) -> Vec<u8> {
     })
     .to_string()
     .into_bytes()
+}
+
+/// The config and manifest of an image whose layers are tars.
+pub fn image(layers: &[Vec<u8>]) -> (Vec<u8>, Vec<u8>) {
+    let diff_ids: Vec<String> = layers.iter().map(|layer| sha256(layer)).collect();
+    let config = serde_json::json!({
+        "architecture": "amd64", "os": "linux", "config": {},
+        "rootfs": { "type": "layers", "diff_ids": diff_ids },
+    });
+    let config = config.to_string().into_bytes();
+    let kind = "application/vnd.oci.image.layer.v1.tar";
+    let manifest = serde_json::json!({
+        "schemaVersion": 2,
+        "mediaType": MANIFEST,
+        "config": descriptor("application/vnd.oci.image.config.v1+json", &config),
+        "layers": layers.iter().map(|layer| descriptor(kind, layer)).collect::<Vec<_>>(),
+    });
+    (config, manifest.to_string().into_bytes())
+}
+
+/// A tar with one file.
+pub fn tar(name: &str, content: &[u8]) -> Vec<u8> {
+    let mut header = [0u8; 512];
+    let mut put =
+        |at: usize, text: &str| header[at..at + text.len()].copy_from_slice(text.as_bytes());
+    put(0, name);
+    put(100, "0000644\0");
+    put(108, "0000000\0");
+    put(116, "0000000\0");
+    put(124, &format!("{:011o}\0", content.len()));
+    put(136, "00000000001\0");
+    put(148, "        ");
+    put(156, "0");
+    put(257, "ustar\x0000");
+    let sum: u32 = header.iter().map(|byte| u32::from(*byte)).sum();
+    header[148..156].copy_from_slice(format!("{sum:06o}\0 ").as_bytes());
+    let mut tar = header.to_vec();
+    tar.extend_from_slice(content);
+    tar.resize(tar.len().next_multiple_of(512) + 1024, 0);
+    tar
 }
 
 /// A descriptor of some bytes.
