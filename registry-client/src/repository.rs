@@ -325,7 +325,7 @@ pub(crate) fn unreachable(registry: &str, error: ureq::Error) -> TransferError {
                 ),
             )
         }
-        ureq::Error::HostNotFound => TransferError::new(
+        error if is_unknown_host(&error) => TransferError::new(
             kind,
             format!(
                 "no machine has the name of the registry {registry}; check the name and the network"
@@ -343,10 +343,20 @@ pub(crate) fn unreachable(registry: &str, error: ureq::Error) -> TransferError {
     }
 }
 
+/// Whether the resolver found no address. The standard library has no kind for its answer, only words.
+fn is_unknown_host(error: &ureq::Error) -> bool {
+    match error {
+        ureq::Error::HostNotFound => true,
+        ureq::Error::Io(error) => error.to_string().contains("failed to lookup address"),
+        _ => false,
+    }
+}
+
 /// Whether another attempt may find the other side in a better state. Nobody at the door is no such case: the name is mistyped, most
 /// of the time, and the answer should come at once.
 pub(crate) fn is_worth_retrying(error: &ureq::Error) -> bool {
     match error {
+        error if is_unknown_host(error) => false,
         ureq::Error::Io(error) => error.kind() != io::ErrorKind::ConnectionRefused,
         ureq::Error::Timeout(_) | ureq::Error::ConnectionFailed | ureq::Error::BodyStalled => true,
         _ => false,

@@ -205,7 +205,11 @@ fn every_mistake_is_one_line_that_says_what_to_do() {
     for (args, says) in [
         (vec!["pull", &closed], "no registry answers at"),
         (vec!["pull", &format!("{there}/none")], "does not have it"),
-        (vec!["pull", "UPPER/case"], "lower case"),
+        (vec!["pull", "localhost/UPPER"], "lower case"),
+        (
+            vec!["pull", "registry.invalid/app"],
+            "no machine has the name",
+        ),
         (
             vec!["pull", "--platform", "linux", "app"],
             "OS/ARCHITECTURE",
