@@ -8,6 +8,7 @@ mod limits;
 mod mounts;
 mod options;
 mod process;
+mod seccomp;
 mod spec;
 mod users;
 
@@ -17,5 +18,6 @@ pub use options::{
     BindMount, Confinement, ContainerOptions, NetworkMode, Rlimit, SeccompChoice, TmpfsMount,
 };
 pub use process::{DEFAULT_PATH, ExecOptions, command_line, environment, exec_process};
+pub use seccomp::default_seccomp;
 pub use spec::{SpecError, container_spec};
 pub use users::{UserError, UserIds, find_user};

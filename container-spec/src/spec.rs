@@ -12,6 +12,7 @@ use oci_spec::runtime::{
 use crate::limits::LimitError;
 use crate::mounts::mounts;
 use crate::process::container_process;
+use crate::seccomp::{default_seccomp, machine};
 use crate::users::UserError;
 use crate::{Confinement, ContainerOptions, NetworkMode, SeccompChoice};
 
@@ -119,7 +120,7 @@ fn linux(options: &ContainerOptions) -> Result<Linux, SpecError> {
 fn seccomp(confinement: &Confinement) -> Option<LinuxSeccomp> {
     match &confinement.seccomp {
         _ if confinement.privileged => None,
-        SeccompChoice::Default => None,
+        SeccompChoice::Default => Some(default_seccomp(&confinement.capabilities(), machine())),
         SeccompChoice::Unconfined => None,
         SeccompChoice::Profile(profile) => Some((**profile).clone()),
     }
