@@ -7,12 +7,14 @@ use dhow_image_store::{Image, Lease};
 ///
 /// A boundary: the builder does not know registries. Who calls it looks in the store, and pulls what is not there.
 pub trait BaseImages {
-    /// The image, in the store and kept by `lease`.
+    /// The image, in the store and kept by `lease`: `name` as it was written, which may also be the id of an image, and what it
+    /// is as a reference.
     ///
     /// # Errors
     /// When it can be found nowhere, with a message for a person.
     fn resolve(
         &self,
+        name: &str,
         reference: &ImageReference,
         platform: &Platform,
         lease: &Lease,

@@ -69,10 +69,10 @@ impl<'a> Builder<'a> {
         dockerfile: &Dockerfile,
         options: &BuildOptions,
     ) -> Result<BuildPlan, BuildError> {
-        let mut find = |reference: &ImageReference| {
+        let mut find = |name: &str, reference: &ImageReference| {
             let image = self
                 .bases
-                .resolve(reference, &options.platform, &self.lease)?;
+                .resolve(name, reference, &options.platform, &self.lease)?;
             let config = image.config();
             Ok(FoundImage {
                 base: BaseImage {

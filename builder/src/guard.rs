@@ -10,6 +10,7 @@ use std::process::{Child, ChildStdin, Command, Stdio};
 
 use dhow_runtime_client::RuntimeClient;
 use rustix::fs::FlockOperation;
+use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 
 use crate::BuildError;
 
@@ -59,9 +60,38 @@ pub fn sweep(state: &Path, runtime: &RuntimeClient) {
 }
 
 fn remove(id: &str, dir: &Path, runtime: &RuntimeClient) {
+    // A runtime that is still making the container would go on after it was deleted.
+    end_runtime(id);
     // Both may be gone already, and there is nobody to tell of what cannot be removed; the next build tries again.
     let _ = runtime.delete(id, true);
     let _ = fs_err::remove_dir_all(dir);
+}
+
+/// Kills the runtime's processes that were started for this container: those that have its id, which is random, as an argument.
+fn end_runtime(id: &str) {
+    let Ok(entries) = fs_err::read_dir("/proc") else {
+        return;
+    };
+    for entry in entries.flatten() {
+        let number = entry
+            .file_name()
+            .to_str()
+            .and_then(|name| name.parse().ok());
+        let Some(pid) = number.and_then(Pid::from_raw) else {
+            continue;
+        };
+        let Ok(handle) = pidfd_open(pid, PidfdFlags::empty()) else {
+            continue;
+        };
+        // The handle first: what is read then is the words of the process that it stands for, or it is dead already.
+        let words = fs_err::read(entry.path().join("cmdline")).unwrap_or_default();
+        if words
+            .split(|byte| *byte == 0)
+            .any(|word| word == id.as_bytes())
+        {
+            let _ = pidfd_send_signal(&handle, Signal::KILL);
+        }
+    }
 }
 
 /// A running guard. It ends when this is dropped, or with the process that holds it.

@@ -17,8 +17,8 @@ use crate::{BuildError, BuildOptions, settings};
 const SHELL: [&str; 2] = ["/bin/sh", "-c"];
 
 /// Finds an image: its layers and configuration.
-pub(crate) type FindImage<'a> =
-    dyn FnMut(&ImageReference) -> Result<FoundImage, Box<dyn std::error::Error + Send + Sync>> + 'a;
+pub(crate) type FindImage<'a> = dyn FnMut(&str, &ImageReference) -> Result<FoundImage, Box<dyn std::error::Error + Send + Sync>>
+    + 'a;
 
 /// An image that was found.
 pub(crate) struct FoundImage {
@@ -259,7 +259,7 @@ impl<'a> Planner<'a> {
                 "expected an image such as debian:12, or the name of an earlier stage",
             )
         })?;
-        (self.find)(&reference).map_err(|error| {
+        (self.find)(name, &reference).map_err(|error| {
             let stages = self.dockerfile.stages.iter().filter_map(name_of);
             let expected = match nearest(name, stages) {
                 Some(stage) => format!("did you mean the stage {stage}?"),

@@ -109,8 +109,9 @@ pub(crate) fn one(request: Request<'_>, form: &str) -> Result<Word, DockerfileEr
     let request = without_flags(request)?;
     request.needs_arguments(form)?;
     let words = raw(request);
-    // WORKDIR may hold spaces; a user or a signal cannot.
-    if words.len() > 1 && request.keyword != "WORKDIR" {
+    // WORKDIR may hold spaces, and so may what stands in ${...}; a user or a signal cannot.
+    let may_have_spaces = request.keyword == "WORKDIR" || request.text().contains('$');
+    if words.len() > 1 && !may_have_spaces {
         return Err(request.source.error(
             request.line.span(words[1].0, request.arguments.1),
             format!("{} takes one argument", request.keyword),

@@ -32,10 +32,7 @@ pub fn delete(runtime: &Runtime, id: &str, force: bool) -> Result<(), Error> {
         if let Ok(record) = dir.record() {
             kill_init(&record);
         }
-    }
-    match dir.lock() {
-        Err(ContainerError::NotFound(_)) => return Ok(()),
-        answer => answer?,
+        dir.lock()?;
     }
     let record = dir.record().ok();
     let spec = dir.spec().ok();

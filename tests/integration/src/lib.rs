@@ -1,6 +1,7 @@
 //! The test kit: a place of its own for each test, the built programs, and the images that tests start from.
 
 mod base_images;
+mod builds;
 mod http;
 mod programs;
 pub mod registry;
