@@ -96,21 +96,24 @@ fn index(images: &[Image]) -> Result<Vec<u8>, StoreError> {
 
 /// What `docker load` looks for where it does not know the OCI layout.
 fn docker_manifest(images: &[Image]) -> Result<Vec<u8>, StoreError> {
-    let mut by_id = BTreeMap::new();
+    let mut names: BTreeMap<&Digest, Vec<String>> = BTreeMap::new();
     for image in images {
+        let own = names.entry(&image.id).or_default();
+        own.extend(image.references.iter().map(ImageReference::familiar));
+    }
+    let mut entries = Vec::new();
+    for image in images {
+        let Some(names) = names.remove(&image.id) else {
+            continue;
+        };
         let mut layers = Vec::new();
         for layer in image.manifest.layers() {
             layers.push(blob_path(&digest_of(layer)?));
         }
-        let names: Vec<String> = image
-            .references
-            .iter()
-            .map(ImageReference::familiar)
-            .collect();
-        let entry = json!({ "Config": blob_path(&image.id), "RepoTags": names, "Layers": layers });
-        by_id.insert(image.id.clone(), entry);
+        let config = blob_path(&image.id);
+        entries.push(json!({ "Config": config, "RepoTags": names, "Layers": layers }));
     }
-    document(&by_id.into_values().collect::<Vec<_>>())
+    document(&entries)
 }
 
 fn blob_path(digest: &Digest) -> String {

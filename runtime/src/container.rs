@@ -310,10 +310,16 @@ impl ContainerDir {
     /// Waits for the lock, which lasts as long as this value.
     ///
     /// # Errors
-    /// The system's.
+    /// Not found when the container was deleted in the meantime.
     pub fn lock(&self) -> Result<(), ContainerError> {
         rustix::fs::flock(&self.fd, FlockOperation::LockExclusive)
-            .map_err(|errno| self.system("lock", "", errno))
+            .map_err(|errno| self.system("lock", "", errno))?;
+        // Whoever had the lock before may have removed the directory; one of the same name would be another container.
+        let stat = rustix::fs::fstat(&self.fd).map_err(|errno| self.system("lock", "", errno))?;
+        match stat.st_nlink {
+            0 => Err(ContainerError::NotFound(self.id.clone())),
+            _ => Ok(()),
+        }
     }
 
     /// Takes the lock if it is free; whether it was.

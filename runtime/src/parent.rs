@@ -31,8 +31,8 @@ pub(crate) struct Made {
 pub(crate) struct Parent<'a> {
     /// The plan.
     pub(crate) plan: &'a InitPlan,
-    /// The container's directory.
-    pub(crate) dir: &'a ContainerDir,
+    /// The container's directory, with its lock.
+    pub(crate) dir: Option<ContainerDir>,
     /// The container's record, kept up to date.
     pub(crate) record: Record,
     /// The limits.
@@ -71,7 +71,7 @@ impl Parent<'_> {
     fn step(&mut self, step: &Step) -> Result<(), Error> {
         match step {
             Step::CreateCgroup { path } => self.create_cgroup(path.as_deref()),
-            Step::WriteRecord => Ok(self.dir.write_record(&self.record)?),
+            Step::WriteRecord => self.write_record(),
             Step::EnterPidNamespace { path } => {
                 let what = || format!("enter the pid namespace {}", path.display());
                 let flags = rustix::fs::OFlags::RDONLY | rustix::fs::OFlags::CLOEXEC;
@@ -96,6 +96,25 @@ impl Parent<'_> {
         }
     }
 
+    fn write_record(&self) -> Result<(), Error> {
+        match &self.dir {
+            Some(dir) => Ok(dir.write_record(&self.record)?),
+            None => Err(Error::Asked(
+                "the container's directory is closed".to_owned(),
+            )),
+        }
+    }
+
+    /// Replaces a file of the container's directory.
+    pub(crate) fn write(&self, name: &str, content: &[u8]) -> Result<(), Error> {
+        match &self.dir {
+            Some(dir) => Ok(dir.write(name, content)?),
+            None => Err(Error::Asked(
+                "the container's directory is closed".to_owned(),
+            )),
+        }
+    }
+
     fn made(&self) -> Result<&Made, Error> {
         self.made
             .as_ref()
@@ -109,7 +128,7 @@ impl Parent<'_> {
     }
 
     fn create_cgroup(&mut self, path: Option<&Path>) -> Result<(), Error> {
-        let cgroup = Cgroup::create(path, self.dir.id(), self.limits)?;
+        let cgroup = Cgroup::create(path, &self.record.id, self.limits)?;
         self.record.cgroup = Some(cgroup.record());
         self.resources.cgroup = Some(cgroup.record());
         self.cgroup = Some(cgroup);

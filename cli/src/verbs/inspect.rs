@@ -25,7 +25,11 @@ pub(crate) fn run(args: &Args, context: &Context) -> anyhow::Result<ExitCode> {
     let store = context.store()?;
     let mut found = Vec::new();
     for name in &args.names {
-        found.push(describe(&store.find(name)?)?);
+        let image = store.find(name)?;
+        // With all its names, not only the one that it was found by.
+        let all = store.images()?;
+        let named = all.into_iter().find(|other| other.id() == image.id());
+        found.push(describe(&named.unwrap_or(image))?);
     }
     match &args.format {
         None => println!("{}", serde_json::to_string_pretty(&found)?),

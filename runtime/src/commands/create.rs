@@ -90,7 +90,7 @@ pub fn create(runtime: &Runtime, id: &str, options: &CreateOptions) -> Result<()
     let plan = InitPlan::create(&bundle, &request(id, options, false))?.within(bounding_set());
     let dir = ContainerDir::create(&runtime.root, id)?;
     let listener = listen(&dir).map_err(|errno| Error::system("make the start socket", errno));
-    let mut parent = prepare(&bundle, &plan, &dir, true);
+    let mut parent = prepare(&bundle, &plan, dir, true);
     let done = listener.and_then(|listener| {
         parent.resources.listener = Some(listener);
         complete(&mut parent, &bundle, options)
@@ -99,7 +99,6 @@ pub fn create(runtime: &Runtime, id: &str, options: &CreateOptions) -> Result<()
         Ok(()) => Ok(()),
         Err(error) => {
             give_up(parent, &bundle.spec);
-            remove_dir(dir);
             Err(error)
         }
     }
@@ -114,7 +113,7 @@ pub fn run(runtime: &Runtime, id: &str, options: &CreateOptions) -> Result<Outco
     check_terminal(&bundle, options, options.detach)?;
     let plan = InitPlan::create(&bundle, &request(id, options, true))?.within(bounding_set());
     let dir = ContainerDir::create(&runtime.root, id)?;
-    let mut parent = prepare(&bundle, &plan, &dir, options.detach);
+    let mut parent = prepare(&bundle, &plan, dir, options.detach);
     // Before there is a child, so that neither its end nor a signal to pass on can be missed.
     let foreground = match options.detach {
         true => None,
@@ -122,19 +121,21 @@ pub fn run(runtime: &Runtime, id: &str, options: &CreateOptions) -> Result<Outco
     };
     if let Err(error) = complete(&mut parent, &bundle, options) {
         give_up(parent, &bundle.spec);
-        remove_dir(dir);
         return Err(error);
     }
-    dir.unlock();
+    if let Some(dir) = &parent.dir {
+        // Others may do with it what they will while this process only watches.
+        dir.unlock();
+    }
     let Some(foreground) = foreground else {
         return Ok(Outcome::Detached);
     };
     let status = attend(foreground, &mut parent)?;
-    if !options.keep {
-        let record = parent.record.clone();
-        drop(parent);
-        dir.lock()?;
-        remove_all(dir, Some(&record), Some(&bundle.spec))?;
+    if let Some(dir) = parent.dir.take().filter(|_| !options.keep) {
+        // Somebody may have deleted it already.
+        if dir.lock().is_ok() {
+            remove_all(dir, Some(&parent.record), Some(&bundle.spec))?;
+        }
     }
     Ok(Outcome::Ended(status))
 }
@@ -167,7 +168,7 @@ fn check_terminal(bundle: &Bundle, options: &CreateOptions, detached: bool) -> R
 fn prepare<'a>(
     bundle: &'a Bundle,
     plan: &'a InitPlan,
-    dir: &'a ContainerDir,
+    dir: ContainerDir,
     detached: bool,
 ) -> Parent<'a> {
     let annotations: HashMap<String, String> =
@@ -202,7 +203,7 @@ fn prepare<'a>(
     };
     Parent {
         plan,
-        dir,
+        dir: Some(dir),
         record,
         limits: bundle.linux().and_then(|linux| linux.resources().as_ref()),
         hooks,
@@ -239,7 +240,7 @@ fn complete(
     if let Some(path) = &options.console_socket {
         parent.resources.console_socket = Some(connect_console(path)?);
     }
-    parent.dir.write("config.json", &bundle.text)?;
+    parent.write("config.json", &bundle.text)?;
     parent.run()
 }
 
@@ -275,17 +276,14 @@ fn give_up(mut parent: Parent<'_>, spec: &Spec) {
             crate::log::warn(&error.to_string());
         }
     }
+    if let Some(Err(error)) = parent.dir.take().map(ContainerDir::remove) {
+        crate::log::warn(&error.to_string());
+    }
 }
 
 fn end_cgroup(cgroup: &Cgroup) -> Result<(), crate::cgroup::CgroupError> {
     cgroup.kill_all(9)?;
     cgroup.remove()
-}
-
-fn remove_dir(dir: ContainerDir) {
-    if let Err(error) = dir.remove() {
-        crate::log::warn(&error.to_string());
-    }
 }
 
 /// The path of a name in an open directory; short, however deep the directory is, as a socket's address must be.

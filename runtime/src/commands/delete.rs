@@ -32,7 +32,10 @@ pub fn delete(runtime: &Runtime, id: &str, force: bool) -> Result<(), Error> {
         if let Ok(record) = dir.record() {
             kill_init(&record);
         }
-        dir.lock()?;
+    }
+    match dir.lock() {
+        Err(ContainerError::NotFound(_)) => return Ok(()),
+        answer => answer?,
     }
     let record = dir.record().ok();
     let spec = dir.spec().ok();

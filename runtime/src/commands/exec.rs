@@ -105,7 +105,7 @@ pub fn exec(runtime: &Runtime, id: &str, options: &ExecOptions) -> Result<Outcom
     };
     let mut parent = Parent {
         plan: &plan,
-        dir: &dir,
+        dir: None,
         cgroup: record.cgroup(),
         record,
         limits: None,

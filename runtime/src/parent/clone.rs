@@ -37,8 +37,9 @@ impl Parent<'_> {
             .map_err(|errno| Error::system("make the container's process", errno))?;
         match cloned {
             Cloned::Child => {
-                // The parent's end must close when the parent does.
+                // The parent's end must close when the parent does, and so must its lock on the container.
                 self.channel = None;
+                self.dir = None;
                 self.resources.channel = Some(theirs);
                 let resources = std::mem::take(&mut self.resources);
                 let init = Init::new(resources);

@@ -153,10 +153,15 @@ impl Architecture {
         }
     }
 
+    /// Whether old programs of this architecture made some calls through others.
+    pub(super) fn multiplexes(self) -> bool {
+        self == Self::X86
+    }
+
     /// The call through which old programs of this architecture made one that has a number of its own since, and its first
     /// argument then.
     pub(super) fn multiplexed(self, name: &str) -> Option<(u32, u32)> {
-        if self != Self::X86 {
+        if !self.multiplexes() {
             return None;
         }
         let find = |list: &[(&str, u32)]| {

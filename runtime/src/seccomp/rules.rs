@@ -1,6 +1,7 @@
 //! A profile's rules as what is done with each number of an architecture.
 
 use std::collections::{BTreeMap, HashMap};
+use std::hash::{BuildHasherDefault, Hasher};
 use std::rc::Rc;
 
 use oci_spec::runtime::{
@@ -50,7 +51,28 @@ pub(super) struct Profile<'a> {
     /// Each of the profile's rules, in its order.
     entries: Vec<Entry>,
     /// Which of them name a call; none for a call that is only named by rules that say what the default says.
-    named: HashMap<&'a str, Vec<usize>>,
+    named: HashMap<&'a str, Vec<usize>, BuildHasherDefault<NameHasher>>,
+}
+
+/// FNV-1a: names are short and looked up a thousand times each time that a container is made.
+struct NameHasher(u64);
+
+impl Default for NameHasher {
+    fn default() -> Self {
+        Self(0xcbf2_9ce4_8422_2325)
+    }
+}
+
+impl Hasher for NameHasher {
+    fn write(&mut self, bytes: &[u8]) {
+        for byte in bytes {
+            self.0 = (self.0 ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3);
+        }
+    }
+
+    fn finish(&self) -> u64 {
+        self.0
+    }
 }
 
 /// One rule of the profile.
@@ -70,7 +92,7 @@ impl<'a> Profile<'a> {
         let mut profile = Self {
             default,
             entries: Vec::new(),
-            named: HashMap::with_capacity(512),
+            named: HashMap::with_capacity_and_hasher(512, BuildHasherDefault::default()),
         };
         for rule in seccomp.syscalls().iter().flatten() {
             profile.add(rule)?;
@@ -148,10 +170,10 @@ impl<'a> Profile<'a> {
         }
     }
 
-    /// The calls of an architecture that the profile says something about.
+    /// The calls of an architecture that the profile says something about, in the order of their numbers.
     fn calls(&self, member: Architecture) -> Calls {
         let mut calls = Calls {
-            decisions: BTreeMap::new(),
+            decisions: Vec::with_capacity(512),
             newest: None,
         };
         let mut by_first_argument: BTreeMap<u32, Vec<(usize, u32)>> = BTreeMap::new();
@@ -162,10 +184,10 @@ impl<'a> Profile<'a> {
             calls.newest = calls.newest.max(Some(number));
             if !indices.is_empty() {
                 let decision = self.decide(member, indices.iter().map(|index| (*index, None)));
-                calls.decisions.insert(number, decision);
+                calls.decisions.push((number, decision));
             }
         });
-        for (name, indices) in &self.named {
+        for (name, indices) in self.named.iter().filter(|_| member.multiplexes()) {
             if let Some((through, first)) = member.multiplexed(name) {
                 let list = by_first_argument.entry(through).or_default();
                 list.extend(indices.iter().map(|index| (*index, first)));
@@ -181,8 +203,11 @@ impl<'a> Profile<'a> {
             let all = own
                 .map(|index| (*index, None))
                 .chain(list.iter().map(|(index, first)| (*index, Some(*first))));
-            calls.decisions.insert(through, self.decide(member, all));
+            calls.decisions.retain(|(number, _)| *number != through);
+            calls.decisions.push((through, self.decide(member, all)));
         }
+        calls.decisions.sort_by_key(|(number, _)| *number);
+        calls.decisions.dedup_by_key(|(number, _)| *number);
         calls
     }
 
@@ -227,7 +252,7 @@ impl<'a> Profile<'a> {
 }
 
 struct Calls {
-    decisions: BTreeMap<u32, Decision>,
+    decisions: Vec<(u32, Decision)>,
     /// The largest number that the profile names.
     newest: Option<u32>,
 }

@@ -1,0 +1,320 @@
+//! Tars that were made to do harm, and tars that are only odd.
+
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
+
+use std::fs::File;
+use std::io::{self, Read};
+use std::os::fd::AsFd;
+use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt, symlink};
+use std::path::{Path, PathBuf};
+
+use dhow_layer::{
+    ExtractOptions, UnpackError, UnpackOptions, Unpacked, XattrFlavour, extract, unpack,
+};
+use tar::{Builder, EntryType, Header};
+
+fn header(kind: EntryType, size: usize) -> Header {
+    let mut header = Header::new_ustar();
+    header.set_entry_type(kind);
+    header.set_size(size as u64);
+    header.set_mode(0o644);
+    header.set_uid(u64::from(rustix::process::getuid().as_raw()));
+    header.set_gid(u64::from(rustix::process::getgid().as_raw()));
+    header.set_mtime(1_000_000);
+    header
+}
+
+/// Appends an entry whose names are written as they are, which the tar crate's own calls would refuse.
+fn raw(tar: &mut Builder<Vec<u8>>, kind: EntryType, name: &str, link: &str, content: &[u8]) {
+    let mut header = header(kind, content.len());
+    header.as_old_mut().name[..name.len()].copy_from_slice(name.as_bytes());
+    header.as_old_mut().linkname[..link.len()].copy_from_slice(link.as_bytes());
+    header.set_cksum();
+    tar.append(&header, content).unwrap();
+}
+
+fn file(tar: &mut Builder<Vec<u8>>, name: &str, content: &[u8]) {
+    raw(tar, EntryType::Regular, name, "", content);
+}
+
+struct Place {
+    dir: tempfile::TempDir,
+}
+
+impl Place {
+    fn new() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::create_dir(dir.path().join("tree")).unwrap();
+        std::fs::write(dir.path().join("outside"), "untouched").unwrap();
+        Self { dir }
+    }
+
+    fn tree(&self) -> PathBuf {
+        self.dir.path().join("tree")
+    }
+
+    fn unpack(&self, tar: impl Read) -> Result<Unpacked, UnpackError> {
+        let tree = File::open(self.tree()).unwrap();
+        let flavour = if rustix::process::geteuid().is_root() {
+            XattrFlavour::Trusted
+        } else {
+            XattrFlavour::User
+        };
+        let unpacked = unpack(tar, tree.as_fd(), &UnpackOptions { flavour });
+        let outside = std::fs::read_to_string(self.dir.path().join("outside")).unwrap();
+        assert_eq!(outside, "untouched");
+        assert_eq!(std::fs::read_dir(self.dir.path()).unwrap().count(), 2);
+        unpacked
+    }
+
+    fn text(&self, path: &str) -> String {
+        std::fs::read_to_string(self.tree().join(path)).unwrap()
+    }
+}
+
+fn tar(fill: impl FnOnce(&mut Builder<Vec<u8>>)) -> Vec<u8> {
+    let mut tar = Builder::new(Vec::new());
+    fill(&mut tar);
+    tar.into_inner().unwrap()
+}
+
+#[test]
+fn names_with_dots_are_refused() {
+    for name in ["../outside", "a/../../outside", "..", "./../outside"] {
+        let place = Place::new();
+        let error = place
+            .unpack(tar(|tar| file(tar, name, b"!")).as_slice())
+            .unwrap_err();
+        assert!(
+            matches!(error, UnpackError::Refused { .. }),
+            "{name}: {error}"
+        );
+        assert!(error.to_string().contains(".."), "{error}");
+    }
+}
+
+#[test]
+fn an_absolute_name_lies_in_the_root() {
+    let place = Place::new();
+    place
+        .unpack(tar(|tar| file(tar, "/etc/passwd", b"mine")).as_slice())
+        .unwrap();
+    assert_eq!(place.text("etc/passwd"), "mine");
+}
+
+#[test]
+fn links_are_followed_inside_the_root_only() {
+    for target in ["../..", "/", "..", "/../.."] {
+        let place = Place::new();
+        let made = place.unpack(
+            tar(|tar| {
+                raw(tar, EntryType::Symlink, "link", target, b"");
+                file(tar, "link/outside", b"!");
+            })
+            .as_slice(),
+        );
+        made.unwrap();
+        assert_eq!(place.text("outside"), "!", "{target}");
+    }
+    let place = Place::new();
+    let tar = tar(|tar| {
+        raw(tar, EntryType::Symlink, "loop", "loop", b"");
+        file(tar, "loop/x", b"!");
+    });
+    place.unpack(tar.as_slice()).unwrap_err();
+}
+
+#[test]
+fn a_file_is_not_written_through_a_link() {
+    let place = Place::new();
+    let outside = place.dir.path().join("outside");
+    let outside = outside.to_str().unwrap().to_owned();
+    let tar = tar(|tar| {
+        raw(tar, EntryType::Symlink, "x", &outside, b"");
+        file(tar, "x", b"a file now");
+    });
+    place.unpack(tar.as_slice()).unwrap();
+    assert_eq!(place.text("x"), "a file now");
+}
+
+#[test]
+fn hard_links_lead_to_what_the_layer_has() {
+    for (name, target) in [("x", "../outside"), ("x", "nothing"), ("x", "x")] {
+        let place = Place::new();
+        let tar = tar(|tar| raw(tar, EntryType::Link, name, target, b""));
+        let error = place.unpack(tar.as_slice()).unwrap_err();
+        assert!(matches!(error, UnpackError::Refused { .. }), "{error}");
+    }
+    let place = Place::new();
+    let tar = tar(|tar| {
+        file(tar, "a/x", b"x");
+        raw(tar, EntryType::Link, "b/y", "/a/x", b"");
+    });
+    place.unpack(tar.as_slice()).unwrap();
+    assert_eq!(place.tree().join("b/y").metadata().unwrap().nlink(), 2);
+}
+
+#[test]
+fn the_last_of_equal_names_counts() {
+    let place = Place::new();
+    let tar = tar(|tar| {
+        file(tar, "a", b"first");
+        file(tar, "a", b"second");
+        file(tar, "d/x/y", b"");
+        file(tar, "d", b"a file in place of a directory");
+        raw(tar, EntryType::Symlink, "s", "a", b"");
+        raw(tar, EntryType::Directory, "s", "", b"");
+        file(tar, "s/in", b"in");
+    });
+    place.unpack(tar.as_slice()).unwrap();
+    assert_eq!(place.text("a"), "second");
+    assert_eq!(place.text("d"), "a file in place of a directory");
+    assert_eq!(place.text("s/in"), "in");
+}
+
+#[test]
+fn extension_headers_without_end_are_refused() {
+    let place = Place::new();
+    let many = tar(|tar| {
+        for _ in 0..1000 {
+            raw(tar, EntryType::XHeader, "x", "", b"11 path=ab\n");
+        }
+    });
+    place.unpack(many.as_slice()).unwrap_err();
+    // One that promises to be endless; no memory is taken for it.
+    let mut huge = header(EntryType::XHeader, 0);
+    huge.set_size(1 << 40);
+    huge.set_cksum();
+    let endless = io::repeat(b'x');
+    let error = place.unpack(huge.as_bytes().chain(endless)).unwrap_err();
+    assert!(error.to_string().contains("1 MiB"), "{error}");
+}
+
+#[test]
+fn a_broken_stream_is_an_error() {
+    let whole = tar(|tar| file(tar, "a", &[7; 5000]));
+    for length in [1, 511, 513, 3000] {
+        let place = Place::new();
+        let error = place.unpack(&whole[..length]).unwrap_err();
+        assert!(
+            matches!(error, UnpackError::Malformed { .. }),
+            "{length}: {error}"
+        );
+    }
+}
+
+#[test]
+fn attributes_of_the_overlay_are_stripped() {
+    if !rustix::process::geteuid().is_root() {
+        return;
+    }
+    let place = Place::new();
+    let record = |key: &str, value: &str| {
+        let rest = key.len() + value.len() + 3;
+        let length = (rest..).find(|l| rest + l.to_string().len() == *l).unwrap();
+        format!("{length} {key}={value}\n")
+    };
+    let tar = tar(|tar| {
+        let pax = ["trusted.overlay.opaque", "user.overlay.opaque", "user.kept"]
+            .map(|name| record(&format!("SCHILY.xattr.{name}"), "y"))
+            .concat();
+        raw(tar, EntryType::XHeader, "x", "", pax.as_bytes());
+        raw(tar, EntryType::Directory, "d/", "", b"");
+    });
+    place.unpack(tar.as_slice()).unwrap();
+    let mut names = vec![0; 1000];
+    let length = rustix::fs::listxattr(place.tree().join("d"), names.as_mut_slice()).unwrap();
+    assert_eq!(&names[..length], b"user.kept\0");
+}
+
+#[test]
+fn whiteouts_become_the_overlays() {
+    if !rustix::process::geteuid().is_root() {
+        return;
+    }
+    let place = Place::new();
+    let tar = tar(|tar| {
+        file(tar, "d/.wh.gone", b"");
+        file(tar, "o/.wh..wh..opq", b"");
+        file(tar, ".wh..wh.plnk", b"");
+        file(tar, ".wh.replaced", b"");
+        file(tar, "replaced/new", b"new");
+        file(tar, "both/file", b"");
+        file(tar, ".wh.both", b"");
+    });
+    let unpacked = place.unpack(tar.as_slice()).unwrap();
+    let tree = place.tree();
+    let gone = tree.join("d/gone").symlink_metadata().unwrap();
+    assert!(gone.file_type().is_char_device() && gone.rdev() == 0);
+    let opaque = |path: &str| {
+        let mut value = [0; 8];
+        let name = "trusted.overlay.opaque";
+        rustix::fs::getxattr(tree.join(path), name, value.as_mut_slice()).is_ok()
+    };
+    assert!(opaque("o") && opaque("replaced") && opaque("both") && !opaque("d"));
+    assert_eq!(place.text("replaced/new"), "new");
+    assert!(!tree.join(".wh..wh.plnk").exists());
+    let implied: Vec<&Path> = unpacked.implied.iter().map(PathBuf::as_path).collect();
+    assert_eq!(implied, ["", "both", "d", "o", "replaced"].map(Path::new));
+    for bad in [".wh.", ".wh..", ".wh...", "a/.wh.."] {
+        let place = Place::new();
+        let tar = self::tar(|tar| file(tar, bad, b""));
+        place.unpack(tar.as_slice()).unwrap_err();
+    }
+}
+
+#[test]
+fn zeros_become_holes() {
+    let place = Place::new();
+    let mut content = vec![0; 4 << 20];
+    content[2 << 20] = 1;
+    place
+        .unpack(tar(|tar| file(tar, "sparse", &content)).as_slice())
+        .unwrap();
+    assert_eq!(std::fs::read(place.tree().join("sparse")).unwrap(), content);
+    let blocks = place.tree().join("sparse").metadata().unwrap().blocks();
+    assert!(blocks * 512 < 1 << 20, "{blocks} blocks");
+}
+
+#[test]
+fn extracting_stays_in_the_root_and_merges() {
+    let place = Place::new();
+    let tree = place.tree();
+    std::fs::create_dir_all(tree.join("srv/app/kept")).unwrap();
+    symlink("/srv/app", tree.join("link")).unwrap();
+    std::fs::write(tree.join("srv/app/old"), "old").unwrap();
+    let bytes = tar(|tar| {
+        file(tar, "kept/new", b"new");
+        file(tar, "old", b"replaced");
+        file(tar, ".wh.literal", b"a name like any other");
+    });
+    let options = ExtractOptions {
+        destination: "/link".into(),
+        mode: Some(0o600),
+        ..ExtractOptions::default()
+    };
+    let root = File::open(&tree).unwrap();
+    let extracted = extract(bytes.as_slice(), root.as_fd(), &options).unwrap();
+    assert_eq!(extracted.entries, 3);
+    assert_eq!(place.text("srv/app/kept/new"), "new");
+    assert_eq!(place.text("srv/app/old"), "replaced");
+    assert_eq!(place.text("srv/app/.wh.literal"), "a name like any other");
+    let mode = tree
+        .join("srv/app/old")
+        .metadata()
+        .unwrap()
+        .permissions()
+        .mode();
+    assert_eq!(mode & 0o7777, 0o600);
+    let options = ExtractOptions {
+        destination: "made/on/the/way".into(),
+        ..ExtractOptions::default()
+    };
+    extract(bytes.as_slice(), root.as_fd(), &options).unwrap();
+    assert_eq!(place.text("made/on/the/way/old"), "replaced");
+    let options = ExtractOptions {
+        destination: "../..".into(),
+        ..ExtractOptions::default()
+    };
+    extract(bytes.as_slice(), root.as_fd(), &options).unwrap_err();
+}
