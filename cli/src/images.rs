@@ -16,9 +16,20 @@ pub(crate) enum PullPolicy {
     Never,
 }
 
+/// Registries that speak plain HTTP, separated by commas; those of this machine itself need not be named.
+const INSECURE: &str = "DHOW_INSECURE_REGISTRIES";
+
 /// The client that all verbs use.
 pub(crate) fn client() -> Client {
-    Client::new(ClientOptions::default())
+    let insecure = std::env::var(INSECURE).unwrap_or_default();
+    let insecure = insecure.split(',').map(str::trim);
+    Client::new(ClientOptions {
+        insecure: insecure
+            .filter(|name| !name.is_empty())
+            .map(str::to_owned)
+            .collect(),
+        ..ClientOptions::default()
+    })
 }
 
 /// The image that `reference` names: the store's, or, as `policy` has it, pulled. It stays as long as the lease, whatever others do.

@@ -79,7 +79,7 @@ impl Progress for Bars {
     fn begin(&self, part: &str, what: &str, total: Option<u64>) {
         let bar = match total {
             Some(total) => ProgressBar::new(total).with_style(style(
-                "{prefix}: {msg} [{bar:30}] {bytes}/{total_bytes} {bytes_per_sec}",
+                "{prefix}: {msg} [{bar:30}] {decimal_bytes}/{decimal_total_bytes} {decimal_bytes_per_sec}",
             )),
             None => ProgressBar::new_spinner().with_style(style("{prefix}: {msg} {spinner}")),
         };

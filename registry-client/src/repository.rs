@@ -335,6 +335,13 @@ pub(crate) fn unreachable(registry: &str, error: ureq::Error) -> TransferError {
             kind,
             format!("the registry {registry} does not answer in time ({what}); try again later"),
         ),
+        error @ (ureq::Error::Rustls(_) | ureq::Error::Tls(_)) => TransferError::caused(
+            kind,
+            format!(
+                "the registry {registry} cannot be spoken to over TLS; if it speaks plain HTTP, name it in $DHOW_INSECURE_REGISTRIES"
+            ),
+            error,
+        ),
         error => TransferError::caused(
             kind,
             format!("the connection to the registry {registry} failed"),

@@ -82,7 +82,7 @@ impl Server {
     ) -> Result<(), ServeError> {
         let router = Router::new()
             .fallback(registry::answer)
-            .with_state(self.registry);
+            .with_state(Arc::clone(&self.registry));
         // Small answers are not to wait for an acknowledgement.
         let listener = listener.tap_io(|stream| {
             let _ = stream.set_nodelay(true);
@@ -100,6 +100,7 @@ impl Server {
         tokio::select! {
             served = serving.into_future() => served.map_err(ServeError::Listen),
             () = too_late => Ok(()),
+            () = uploads::tend(self.registry) => Ok(()),
         }
     }
 }

@@ -26,6 +26,7 @@ use dhow_image::Digest;
 use fs_err as fs;
 use rustix::fs::{FlockOperation, flock};
 
+pub(crate) use collect::UPLOAD_KEPT;
 pub(crate) use manifests::StoredManifest;
 pub(crate) use uploads::{Upload, UploadError};
 

@@ -1,6 +1,7 @@
 //! Blobs that come: distribution-spec, "Pushing blobs", "Pushing a blob in chunks", "Mounting a blob from another repository".
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::body::{Body, Bytes};
 use axum::http::{HeaderMap, HeaderName, Response, StatusCode, header};
@@ -12,10 +13,13 @@ use crate::answer::{Code, Refusal};
 use crate::name::RepositoryName;
 use crate::registry::{CONTENT_DIGEST, Parameters, Registry, empty, text};
 use crate::route::{self, UploadId};
-use crate::storage::{Upload, UploadError};
+use crate::storage::{UPLOAD_KEPT, Upload, UploadError};
 
 /// How many pieces of a body wait for the disk.
 const WAITING: usize = 8;
+
+/// How often it is looked for uploads that nobody goes on with.
+const TENDED: Duration = Duration::from_secs(60 * 60);
 
 const UPLOAD_ID: HeaderName = HeaderName::from_static("docker-upload-uuid");
 
@@ -113,6 +117,22 @@ pub(crate) async fn cancel(registry: Arc<Registry>, key: Key) -> Result<Response
     match forget(&registry, &key).await? {
         true => empty(StatusCode::NO_CONTENT, []),
         false => Err(unknown(&key)),
+    }
+}
+
+/// Forgets the uploads that nobody goes on with, again and again.
+pub(crate) async fn tend(registry: Arc<Registry>) {
+    loop {
+        tokio::time::sleep(TENDED).await;
+        let forgotten = registry
+            .on_disk(|storage| Ok(storage.forget_uploads(UPLOAD_KEPT)?))
+            .await;
+        if forgotten.is_ok() {
+            // One that a request holds is in use.
+            registry
+                .uploads()
+                .retain(|_, upload| upload.try_lock().map_or(true, |upload| !upload.is_gone()));
+        }
     }
 }
 

@@ -118,6 +118,11 @@ impl Storage {
 }
 
 impl Upload {
+    /// Whether its file has been removed.
+    pub(crate) fn is_gone(&self) -> bool {
+        !self.path.exists()
+    }
+
     /// How many bytes have come.
     pub(crate) fn size(&self) -> u64 {
         self.size

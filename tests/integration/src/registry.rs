@@ -120,6 +120,16 @@ impl Registry {
         (self.child, self.address) = serve(&self.sandbox.path("root"));
     }
 
+    /// Kills the embedded registry, and starts it again over the same directory.
+    ///
+    /// # Panics
+    /// When it does not start again.
+    pub fn kill_and_restart(&mut self) {
+        self.child.kill().expect("kill");
+        self.child.wait().expect("wait");
+        (self.child, self.address) = serve(&self.sandbox.path("root"));
+    }
+
     /// Asks with a method, a path, headers and a body, over a connection of its own.
     ///
     /// # Panics

@@ -260,7 +260,7 @@ fn a_blob_that_rots_in_the_registry_is_not_taken() {
     sandbox.dhow(["pull", "-q", &name]).ok();
 }
 
-/// Passes connections on to a registry, and lets only so many bytes of answers through.
+/// Passes connections on to a registry, and lets only so many bytes through, there and back together.
 fn stall_after(registry: SocketAddr, bytes: u64) -> (SocketAddr, Arc<AtomicU64>) {
     let listener = TcpListener::bind("127.0.0.1:0").expect("bind");
     let address = listener.local_addr().expect("address");
@@ -271,31 +271,72 @@ fn stall_after(registry: SocketAddr, bytes: u64) -> (SocketAddr, Arc<AtomicU64>)
             let (Ok(mut client), Ok(mut server)) = (client, TcpStream::connect(registry)) else {
                 return;
             };
-            let mut up = (
-                client.try_clone().expect("clone"),
-                server.try_clone().expect("clone"),
-            );
-            std::thread::spawn(move || {
-                let _ = std::io::copy(&mut up.0, &mut up.1);
-                let _ = up.1.shutdown(Shutdown::Both);
-            });
-            let budget = Arc::clone(&budget);
-            std::thread::spawn(move || {
-                let mut buffer = [0; 16 << 10];
-                while let Ok(count @ 1..) = server.read(&mut buffer) {
-                    while budget.load(Ordering::Relaxed) < count as u64 {
-                        std::thread::sleep(Duration::from_millis(20));
-                    }
-                    budget.fetch_sub(count as u64, Ordering::Relaxed);
-                    if client.write_all(&buffer[..count]).is_err() {
-                        return;
-                    }
-                }
-                let _ = client.shutdown(Shutdown::Both);
-            });
+            let (up, down) = (client.try_clone(), server.try_clone());
+            let (mut up, mut down) = (up.expect("clone"), down.expect("clone"));
+            let budgets = (Arc::clone(&budget), Arc::clone(&budget));
+            std::thread::spawn(move || pass_on(&mut up, &mut down, &budgets.0));
+            std::thread::spawn(move || pass_on(&mut server, &mut client, &budgets.1));
         }
     });
     (address, left)
+}
+
+fn pass_on(from: &mut TcpStream, to: &mut TcpStream, budget: &AtomicU64) {
+    let mut buffer = [0; 16 << 10];
+    while let Ok(count @ 1..) = from.read(&mut buffer) {
+        while budget.load(Ordering::Relaxed) < count as u64 {
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        budget.fetch_sub(count as u64, Ordering::Relaxed);
+        if to.write_all(&buffer[..count]).is_err() {
+            break;
+        }
+    }
+    let _ = to.shutdown(Shutdown::Both);
+    let _ = from.shutdown(Shutdown::Both);
+}
+
+/// Runs dhow until nothing more comes through, and kills it then.
+fn kill_when_stalled(sandbox: &Sandbox, args: [&str; 3], left: &AtomicU64) {
+    let mut child = sandbox
+        .command(args)
+        .stdout(Stdio::null())
+        .spawn()
+        .expect("start dhow");
+    let end = Instant::now() + Duration::from_secs(20);
+    while left.load(Ordering::Relaxed) > 16 << 10 {
+        assert!(Instant::now() < end, "nothing moves");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    std::thread::sleep(Duration::from_millis(200));
+    child.kill().expect("kill");
+    child.wait().expect("wait");
+}
+
+#[test]
+fn a_killed_push_leaves_no_tag_and_the_next_succeeds() {
+    let mut registry = Registry::embedded();
+    let layer = tar("file", &noise(9, 8_000_000));
+    registry.push_image("source", "1", std::slice::from_ref(&layer));
+    let sandbox = Sandbox::new();
+    let source = format!("{}/source:1", registry.address());
+    sandbox.dhow(["pull", "-q", &source]).ok();
+    let target = Registry::embedded();
+    let (address, left) = stall_after(target.address(), 5_000_000);
+    let name = format!("{address}/app:1");
+    sandbox.dhow(["tag", &source, &name]).ok();
+    kill_when_stalled(&sandbox, ["push", "-q", &name], &left);
+    target.get("/v2/app/manifests/1").expect(404);
+    target
+        .get(&format!("/v2/app/blobs/{}", sha256(&layer)))
+        .expect(404);
+    left.store(u64::MAX / 2, Ordering::Relaxed);
+    sandbox.dhow(["push", "-q", &name]).ok();
+    target.get("/v2/app/manifests/1").expect(200);
+    // A registry that is killed has all that it said it has.
+    registry.kill_and_restart();
+    let source = format!("{}/source:1", registry.address());
+    Sandbox::new().dhow(["pull", "-q", &source]).ok();
 }
 
 #[test]
@@ -306,19 +347,7 @@ fn a_killed_pull_leaves_no_image_and_the_next_goes_on() {
     let (address, left) = stall_after(registry.address(), 5_000_000);
     let sandbox = Sandbox::new();
     let name = format!("{address}/app:1");
-    let mut pull = sandbox
-        .command(["pull", "-q", &name])
-        .stdout(Stdio::null())
-        .spawn()
-        .expect("start dhow");
-    let end = Instant::now() + Duration::from_secs(20);
-    while left.load(Ordering::Relaxed) > 16 << 10 {
-        assert!(Instant::now() < end, "the pull does not begin");
-        std::thread::sleep(Duration::from_millis(20));
-    }
-    std::thread::sleep(Duration::from_millis(200));
-    pull.kill().expect("kill");
-    pull.wait().expect("wait");
+    kill_when_stalled(&sandbox, ["pull", "-q", &name], &left);
     assert_eq!(sandbox.dhow(["images", "-q"]).ok(), "");
     left.store(u64::MAX / 2, Ordering::Relaxed);
     let said = sandbox.dhow(["pull", &name]).ok();
