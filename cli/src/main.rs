@@ -76,7 +76,7 @@ fn exit_status(error: &anyhow::Error) -> u8 {
 fn one_line(error: &anyhow::Error) -> String {
     let mut line = String::new();
     for cause in error.chain() {
-        let text = cause.to_string();
+        let text = without_numbers(&cause.to_string());
         if line.is_empty() {
             line = text;
         } else if !line.contains(&text) {
@@ -84,4 +84,16 @@ fn one_line(error: &anyhow::Error) -> String {
         }
     }
     line
+}
+
+/// A system's answer in words alone: "No such file or directory", not "No such file or directory (os error 2)".
+fn without_numbers(text: &str) -> String {
+    let mut words = text.to_owned();
+    while let Some(start) = words.find(" (os error ") {
+        let Some(length) = words[start..].find(')') else {
+            break;
+        };
+        words.replace_range(start..=start + length, "");
+    }
+    words
 }

@@ -16,7 +16,7 @@ pub(crate) fn mistake(error: &clap::Error, words: &[String]) -> Option<String> {
     for paragraph in text.split("\n\n") {
         let line = paragraph.split_whitespace().collect::<Vec<_>>().join(" ");
         if let Some(what) = line.strip_prefix("error: ") {
-            parts.push(what.to_owned());
+            parts.push(without_repetition(what));
         } else if let Some(usage) = line.strip_prefix("Usage: ") {
             command = words_of_the_command(usage);
         } else if line.starts_with("tip: ") {
@@ -24,6 +24,26 @@ pub(crate) fn mistake(error: &clap::Error, words: &[String]) -> Option<String> {
         }
     }
     Some(format!("{} (see: {command} --help)", parts.join("; ")))
+}
+
+/// The library's own word on a value, which quotes it, in the place of clap's around it: `--memory: "many" is not a size; ...` of
+/// `invalid value 'many' for '--memory <SIZE>': "many" is not a size; ...`.
+fn without_repetition(what: &str) -> String {
+    let parts = || {
+        let (value, rest) = what
+            .strip_prefix("invalid value '")?
+            .split_once("' for '")?;
+        let (argument, reason) = rest.split_once("': ")?;
+        let flag = argument
+            .split(' ')
+            .next()
+            .filter(|word| word.starts_with('-'));
+        reason.contains(&format!("{value:?}")).then(|| match flag {
+            Some(flag) => format!("{flag}: {reason}"),
+            None => reason.to_owned(),
+        })
+    };
+    parts().unwrap_or_else(|| what.to_owned())
 }
 
 /// `dhow registry serve` of `--root x registry serve --addr`, where clap shows no usage.
@@ -82,6 +102,26 @@ mod tests {
             assert!(!line.contains('\n'), "{line}");
             let help = format!("(see: dhow {} --help)", words[1]);
             assert!(line.ends_with(&help), "{line}");
+        }
+    }
+
+    #[test]
+    fn says_once_what_a_value_is() {
+        for (clap, here) in [
+            (
+                "invalid value 'many' for '--memory <SIZE>': \"many\" is not a size",
+                "--memory: \"many\" is not a size",
+            ),
+            (
+                "invalid value 'App' for '<NAME>': \"App\" is not an image reference",
+                "\"App\" is not an image reference",
+            ),
+            (
+                "invalid value 'x' for '--n <N>': not a number",
+                "invalid value 'x' for '--n <N>': not a number",
+            ),
+        ] {
+            assert_eq!(without_repetition(clap), here);
         }
     }
 

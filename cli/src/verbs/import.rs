@@ -6,6 +6,7 @@ use std::io::Read;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
+use anyhow::Context as _;
 use dhow_image::{ImageReference, Platform};
 use dhow_image_store::ImportConfig;
 
@@ -47,7 +48,9 @@ pub(crate) fn run(args: &Args, context: &Context) -> anyhow::Result<ExitCode> {
     };
     let store = context.store()?;
     let lease = store.lease()?;
-    let image = store.import(&lease, tar, config)?;
+    let image = store
+        .import(&lease, tar, config)
+        .with_context(|| format!("importing {}", args.tar.display()))?;
     match &args.name {
         Some(name) => store.tag(name, image.descriptor())?,
         None => store.keep(image.descriptor())?,
