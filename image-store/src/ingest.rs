@@ -43,8 +43,10 @@ impl Lease {
     fn begin_blob(&self, descriptor: &Descriptor, want: &Want) -> Result<Begun<'_>, StoreError> {
         let digest = digest_of(descriptor)?;
         self.hold_blobs([&digest])?;
+        let taken = self.store().take_part(&digest)?;
+        // Asked after the wait, in which another process may have unpacked it.
         let has_tree = self.offer_tree(descriptor, want)?;
-        let Some((path, part)) = self.store().take_part(&digest)? else {
+        let Some((path, part)) = taken else {
             if let (Want::Layer { diff_id, parent }, false) = (want, has_tree) {
                 // The bytes are here, the tree is not.
                 let record = self.unpack_blob(diff_id, parent.as_ref(), Some(descriptor))?;
@@ -98,16 +100,25 @@ impl Store {
     /// The locked part file of a blob, after waiting for whoever fetches it; none where the blob is there.
     fn take_part(&self, digest: &Digest) -> Result<Option<(PathBuf, File)>, StoreError> {
         let name = format!("{}-{}.part", digest.algorithm().name(), digest.hex());
+        self.lock_work(&name, || self.has_blob(digest))
+    }
+
+    /// The locked file of a work that only one process should do, after waiting for whoever does it; none where it is done.
+    pub(crate) fn lock_work(
+        &self,
+        name: &str,
+        is_done: impl Fn() -> bool,
+    ) -> Result<Option<(PathBuf, File)>, StoreError> {
         let path = self.path("ingest").join(name);
         loop {
-            if self.has_blob(digest) {
+            if is_done() {
                 return Ok(None);
             }
             let mut options = File::options();
             let options = options.read(true).append(true).create(true);
             let part = options.open(&path).map_err(io("making", &path))?;
             flock(&part, FlockOperation::LockExclusive).map_err(io("locking", &path))?;
-            // The file may have become the blob, or been removed, while it was waited for.
+            // The file may have become the blob, or been removed, while it was waited for; then what is to be done may be done.
             let held = part.metadata().map_err(io("looking at", &path))?;
             if fs::metadata(&path).is_ok_and(|named| named.ino() == held.ino()) {
                 return Ok(Some((path, part)));

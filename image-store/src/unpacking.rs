@@ -12,6 +12,7 @@ use crate::error::{damaged, io};
 use crate::layers::LayerRecord;
 use crate::lease::ChainState;
 use crate::pipe::pipe;
+use crate::store::remove_file;
 use crate::{Lease, Store, StoreError};
 
 /// Unpacks a tar stream, compressed or not as its first bytes show, into the empty directory `tree`; inflating has a thread of
@@ -161,6 +162,15 @@ impl Lease {
         if !store.has_blob(&digest) {
             return Err(missing());
         }
+        // Only one unpacks; the others find its tree.
+        let work = format!("{}-{}.tree", diff_id.0.algorithm().name(), diff_id.0.hex());
+        let lock = store.lock_work(&work, || false)?;
+        if let Some(record) = self.hold_layer(diff_id, parent)? {
+            if let Some((path, _locked)) = lock {
+                remove_file(&path)?;
+            }
+            return Ok(record);
+        }
         let file = File::open(&path).map_err(io("opening the blob", &path))?;
         let name = self.new_tree()?;
         let tree = store.open_tree(&name)?;
@@ -178,6 +188,9 @@ impl Lease {
         });
         if finished.is_err() {
             let _ = store.remove_tree(&name);
+        }
+        if let Some((path, _locked)) = lock {
+            remove_file(&path)?;
         }
         finished
     }

@@ -1,0 +1,275 @@
+//! Blobs on their way in: in pieces, damaged, twice at once, and layers that leave directories out.
+
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
+
+use std::io::Write as _;
+use std::os::unix::fs::MetadataExt;
+use std::path::PathBuf;
+
+use dhow_image::{
+    Begun, BlobSink, BlobSource, BlobWriter, ChainId, Compression, Descriptor, DiffId, Digest,
+    Silent, TransferErrorKind, Want,
+};
+use dhow_image_store::{Lease, Store};
+
+struct Layer {
+    blob: Vec<u8>,
+    descriptor: Descriptor,
+    diff_id: DiffId,
+}
+
+fn layer(entries: &[(&str, u32, &[u8])]) -> Layer {
+    let mut builder = tar::Builder::new(Vec::new());
+    for (name, mode, content) in entries {
+        let mut header = tar::Header::new_ustar();
+        header.set_size(content.len() as u64);
+        header.set_mode(*mode);
+        header.set_mtime(1_000_000);
+        header.set_uid(u64::from(rustix::process::getuid().as_raw()));
+        header.set_gid(u64::from(rustix::process::getgid().as_raw()));
+        if name.ends_with('/') {
+            header.set_entry_type(tar::EntryType::Directory);
+        }
+        builder.append_data(&mut header, name, *content).unwrap();
+    }
+    let tar = builder.into_inner().unwrap();
+    let mut gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+    gzip.write_all(&tar).unwrap();
+    let blob = gzip.finish().unwrap();
+    let media_type = Compression::Gzip.layer_media_type();
+    Layer {
+        descriptor: Descriptor::new(media_type, blob.len() as u64, Digest::of(&blob)),
+        diff_id: DiffId(Digest::of(&tar)),
+        blob,
+    }
+}
+
+fn store() -> (tempfile::TempDir, Store) {
+    let place = tempfile::tempdir().unwrap();
+    let store = Store::open(&place.path().join("root")).unwrap();
+    (place, store)
+}
+
+fn want(layer: &Layer, parent: Option<&ChainId>) -> Want {
+    Want::Layer {
+        diff_id: layer.diff_id.clone(),
+        parent: parent.cloned(),
+    }
+}
+
+fn begin<'a>(lease: &'a Lease, layer: &Layer, want: &Want) -> Box<dyn BlobWriter + 'a> {
+    match lease.begin(&layer.descriptor, want).unwrap() {
+        Begun::Write(writer) => writer,
+        Begun::Present => panic!("it is there already"),
+    }
+}
+
+fn take(lease: &Lease, layer: &Layer, parent: Option<&ChainId>) -> ChainId {
+    let want = want(layer, parent);
+    let mut writer = begin(lease, layer, &want);
+    writer.write_all(&layer.blob).unwrap();
+    writer.commit().unwrap();
+    ChainId::above(parent, &layer.diff_id)
+}
+
+fn trees(store: &Store) -> Vec<PathBuf> {
+    let trees = std::fs::read_dir(store.root().join("trees")).unwrap();
+    trees.map(|entry| entry.unwrap().path()).collect()
+}
+
+#[test]
+fn a_layer_is_there_after_its_commit_and_not_before() {
+    let (_place, store) = store();
+    let lease = store.lease().unwrap();
+    let layer = layer(&[("./", 0o755, b""), ("a", 0o644, &[7; 300_000])]);
+    let want = want(&layer, None);
+    let mut writer = begin(&lease, &layer, &want);
+    writer.write_all(&layer.blob).unwrap();
+    assert!(store.open(&layer.descriptor, 0).is_err());
+    writer.commit().unwrap();
+    let mut body = store.open(&layer.descriptor, 10).unwrap();
+    assert_eq!(body.offset, 10);
+    let mut bytes = Vec::new();
+    body.reader.read_to_end(&mut bytes).unwrap();
+    assert_eq!(bytes, layer.blob[10..]);
+    assert!(matches!(
+        lease.begin(&layer.descriptor, &want).unwrap(),
+        Begun::Present
+    ));
+    let content = std::fs::read(trees(&store)[0].join("fs/a")).unwrap();
+    assert_eq!(content, [7; 300_000]);
+}
+
+#[test]
+fn a_part_is_gone_on_with() {
+    let (_place, store) = store();
+    let layer = layer(&[("./", 0o755, b""), ("a", 0o644, &[7; 300_000])]);
+    let want = want(&layer, None);
+    let half = layer.blob.len() / 2;
+    {
+        let lease = store.lease().unwrap();
+        let mut writer = begin(&lease, &layer, &want);
+        writer.write_all(&layer.blob[..half]).unwrap();
+    }
+    assert!(trees(&store).is_empty());
+    let lease = store.lease().unwrap();
+    let mut writer = begin(&lease, &layer, &want);
+    assert_eq!(writer.offset(), half as u64);
+    writer.write_all(&layer.blob[half..]).unwrap();
+    writer.commit().unwrap();
+    store.open(&layer.descriptor, 0).unwrap();
+}
+
+#[test]
+fn what_was_begun_can_be_started_over() {
+    let (_place, store) = store();
+    let lease = store.lease().unwrap();
+    let layer = layer(&[("./", 0o755, b""), ("a", 0o644, b"a")]);
+    let want = want(&layer, None);
+    let mut writer = begin(&lease, &layer, &want);
+    writer.write_all(b"nonsense").unwrap();
+    writer.restart().unwrap();
+    assert_eq!(writer.offset(), 0);
+    writer.write_all(&layer.blob).unwrap();
+    writer.commit().unwrap();
+}
+
+#[test]
+fn damaged_bytes_are_never_seen() {
+    let (_place, store) = store();
+    let lease = store.lease().unwrap();
+    let layer = layer(&[("./", 0o755, b""), ("a", 0o644, &[7; 300_000])]);
+    let want = want(&layer, None);
+    let mut bad = layer.blob.clone();
+    *bad.last_mut().unwrap() ^= 1;
+    for bytes in [&bad[..], &layer.blob[..100]] {
+        let mut writer = begin(&lease, &layer, &want);
+        writer.write_all(bytes).unwrap();
+        let error = writer.commit().unwrap_err();
+        assert_eq!(error.kind(), TransferErrorKind::Corrupt, "{error}");
+    }
+    let mut writer = begin(&lease, &layer, &want);
+    assert_eq!(writer.offset(), 0);
+    let mut long = layer.blob.clone();
+    long.push(0);
+    assert!(writer.write_all(&long).is_err());
+    drop(writer);
+    assert!(store.open(&layer.descriptor, 0).is_err());
+    assert!(trees(&store).is_empty());
+    // And now as it should be.
+    take(&lease, &layer, None);
+}
+
+#[test]
+fn a_layer_that_is_not_what_the_config_says_is_refused() {
+    let (_place, store) = store();
+    let lease = store.lease().unwrap();
+    let layer = layer(&[("./", 0o755, b""), ("a", 0o644, b"a")]);
+    let want = Want::Layer {
+        diff_id: DiffId(Digest::of(b"another")),
+        parent: None,
+    };
+    let mut writer = begin(&lease, &layer, &want);
+    writer.write_all(&layer.blob).unwrap();
+    let error = writer.commit().unwrap_err();
+    assert_eq!(error.kind(), TransferErrorKind::Corrupt, "{error}");
+    assert!(trees(&store).is_empty());
+}
+
+#[test]
+fn left_out_directories_follow_the_layers_below() {
+    let (_place, store) = store();
+    let lease = store.lease().unwrap();
+    let base = layer(&[("./", 0o750, b""), ("tmp/", 0o1777, b"")]);
+    let strict = layer(&[("./", 0o755, b""), ("tmp/", 0o700, b"")]);
+    let upper = layer(&[("tmp/x", 0o644, b"x")]);
+    let on_base = take(&lease, &base, None);
+    take(&lease, &upper, Some(&on_base));
+    let on_strict = take(&lease, &strict, None);
+    // The bytes are there; on this parent the tree is another one.
+    let want = want(&upper, Some(&on_strict));
+    assert!(matches!(
+        lease.begin(&upper.descriptor, &want).unwrap(),
+        Begun::Present
+    ));
+    let mut modes: Vec<u32> = trees(&store)
+        .iter()
+        .filter(|tree| tree.join("fs/tmp/x").exists())
+        .map(|tree| tree.join("fs/tmp").metadata().unwrap().mode() & 0o7777)
+        .collect();
+    modes.sort_unstable();
+    assert_eq!(modes, [0o700, 0o1777]);
+}
+
+#[test]
+fn two_that_want_the_same_blob_fetch_it_once() {
+    let (_place, store) = store();
+    let layer = layer(&[("./", 0o755, b""), ("a", 0o644, &[7; 300_000])]);
+    let want = want(&layer, None);
+    let first = store.lease().unwrap();
+    let mut writer = begin(&first, &layer, &want);
+    std::thread::scope(|scope| {
+        let second = scope.spawn(|| {
+            let lease = store.lease().unwrap();
+            matches!(
+                lease.begin(&layer.descriptor, &want).unwrap(),
+                Begun::Present
+            )
+        });
+        std::thread::sleep(std::time::Duration::from_millis(50));
+        assert!(!second.is_finished());
+        writer.write_all(&layer.blob).unwrap();
+        writer.commit().unwrap();
+        assert!(second.join().unwrap());
+    });
+    assert_eq!(trees(&store).len(), 1);
+}
+
+#[test]
+fn layers_compress_to_the_same_blob_every_time() {
+    let mut ids = Vec::new();
+    for _ in 0..2 {
+        let (_place, store) = store();
+        let lease = store.lease().unwrap();
+        let config = dhow_image_store::ImportConfig {
+            config: oci_spec::image::Config::default(),
+            platform: dhow_image::Platform::host(),
+            created: None,
+            message: None,
+        };
+        let mut builder = tar::Builder::new(Vec::new());
+        let mut header = tar::Header::new_ustar();
+        header.set_size(100_000);
+        header.set_mode(0o644);
+        header.set_mtime(5);
+        header.set_uid(u64::from(rustix::process::getuid().as_raw()));
+        header.set_gid(u64::from(rustix::process::getgid().as_raw()));
+        builder
+            .append_data(&mut header, "a", &[3; 100_000][..])
+            .unwrap();
+        let tar = builder.into_inner().unwrap();
+        let image = store.import(&lease, tar.as_slice(), config).unwrap();
+        store
+            .tag(&"x".parse().unwrap(), image.descriptor())
+            .unwrap();
+        // In its tar form it can be read already, and is what its digest says.
+        let layer = &image.manifest().layers()[0];
+        let mut bytes = Vec::new();
+        let mut body = store.open(layer, 0).unwrap();
+        body.reader.read_to_end(&mut bytes).unwrap();
+        assert_eq!(Digest::of(&bytes), Digest::of_descriptor(layer).unwrap());
+        let ready = store.distributable(&lease, &image, &Silent).unwrap();
+        assert_eq!(ready.id(), image.id());
+        assert_ne!(ready.descriptor(), image.descriptor());
+        assert_eq!(store.find("x").unwrap().descriptor(), ready.descriptor());
+        let again = store.distributable(&lease, &ready, &Silent).unwrap();
+        assert_eq!(again.descriptor(), ready.descriptor());
+        // An image on top of it names the blob at once.
+        let child = lease
+            .commit_image(ready.config(), ready.diff_ids())
+            .unwrap();
+        assert_eq!(child.manifest().layers(), ready.manifest().layers());
+        ids.push(ready.descriptor().digest().to_string());
+    }
+    assert_eq!(ids[0], ids[1]);
+}
