@@ -11,6 +11,7 @@ pub mod net;
 pub mod process;
 pub mod seccomp;
 pub mod signal;
+pub mod writeback;
 
 use rustix::io::Errno;
 

@@ -2,9 +2,11 @@
 
 use std::fs::File;
 use std::io::{self, Read as _, Write as _};
+use std::os::fd::AsFd as _;
 use std::path::PathBuf;
 
 use dhow_image::{Algorithm, Digest, Hasher};
+use dhow_sys::writeback::start_writeback;
 
 use super::{Storage, make_directories, parent, remove, sync_directory};
 use crate::name::RepositoryName;
@@ -13,11 +15,16 @@ use crate::route::UploadId;
 /// How much is read at once when an upload's digest has to be computed again.
 const READ_SIZE: usize = 1 << 18;
 
+/// How much comes before the disk is set to work on it. The end of an upload then waits for little more than the rest.
+const WRITEBACK: u64 = 4 << 20;
+
 /// An upload that is under way.
 pub(crate) struct Upload {
     path: PathBuf,
     file: File,
     size: u64,
+    /// Up to where the disk has been set to work.
+    underway: u64,
     /// The digest of all that has come, unless it came to an earlier server.
     hasher: Option<(Algorithm, Hasher)>,
 }
@@ -60,6 +67,7 @@ impl Storage {
             path,
             file,
             size: 0,
+            underway: 0,
             hasher: Some((algorithm, Hasher::new(algorithm))),
         })
     }
@@ -78,6 +86,7 @@ impl Storage {
                     path,
                     file,
                     size,
+                    underway: size,
                     hasher: None,
                 }))
             }
@@ -132,6 +141,12 @@ impl Upload {
     pub(crate) fn append(&mut self, bytes: &[u8]) -> io::Result<()> {
         self.file.write_all(bytes)?;
         self.size += bytes.len() as u64;
+        if self.size - self.underway >= WRITEBACK {
+            // Whether it can is of no consequence: the upload's end waits for the disk.
+            let length = self.size - self.underway;
+            let _ = start_writeback(self.file.as_fd(), self.underway, length);
+            self.underway = self.size;
+        }
         if let Some((_, hasher)) = &mut self.hasher {
             hasher.update(bytes);
         }
@@ -143,6 +158,7 @@ impl Upload {
         if size < self.size {
             self.file.set_len(size)?;
             self.size = size;
+            self.underway = self.underway.min(size);
             self.hasher = None;
         }
         Ok(())
