@@ -5,12 +5,13 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{AtFlags, Mode, OFlags};
+use rustix::fs::{Access, Mode, OFlags};
 use rustix::io::Errno;
 
 use super::CgroupError;
 
-/// A cgroup directory, opened when it is first needed.
+/// A cgroup directory. Its files are opened by their whole paths: most directories have one file or none looked at, and so a
+/// descriptor of the directory would be two calls more.
 #[derive(Debug)]
 pub(super) struct Directory {
     path: PathBuf,
@@ -47,16 +48,13 @@ impl Directory {
 
     /// Opens one of its files.
     pub(super) fn open(&self, file: &str, flags: OFlags) -> rustix::io::Result<OwnedFd> {
-        rustix::fs::openat(self.fd()?, file, flags | OFlags::CLOEXEC, Mode::empty())
+        let flags = flags | OFlags::CLOEXEC;
+        rustix::fs::open(self.path.join(file), flags, Mode::empty())
     }
 
     /// Whether it has a file of this name.
     pub(super) fn has(&self, file: &str) -> bool {
-        self.fd()
-            .and_then(|fd| {
-                rustix::fs::accessat(fd, file, rustix::fs::Access::EXISTS, AtFlags::empty())
-            })
-            .is_ok()
+        rustix::fs::access(self.path.join(file), Access::EXISTS).is_ok()
     }
 
     /// Writes a value in one call, for a caller that knows what to do with the kernel's answer.
@@ -87,10 +85,7 @@ impl Directory {
 
     /// Reads a file, for a caller that knows what to do with the kernel's answer.
     pub(super) fn try_read(&self, file: &str) -> io::Result<String> {
-        let mut text = String::new();
-        let fd = self.open(file, OFlags::RDONLY)?;
-        io::Read::read_to_string(&mut std::fs::File::from(fd), &mut text)?;
-        Ok(text)
+        read_whole(&self.path.join(file))
     }
 
     /// Reads a file.
@@ -110,6 +105,24 @@ impl Directory {
     pub(super) fn entry(&self, file: &str, name: &str) -> Result<Option<u64>, CgroupError> {
         Ok(find_entry(&self.read(file)?, name))
     }
+}
+
+/// Reads a file of the kernel's: it has no size to ask for, and is mostly there in one piece.
+pub(super) fn read_whole(file: &Path) -> io::Result<String> {
+    let fd = rustix::fs::open(file, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?;
+    let mut text = Vec::new();
+    let mut piece = [0; 8192];
+    loop {
+        match rustix::io::read(&fd, &mut piece) {
+            Ok(0) => break,
+            Ok(count) => text.extend_from_slice(&piece[..count]),
+            Err(Errno::INTR) => {}
+            Err(errno) => return Err(errno.into()),
+        }
+    }
+    // What is no UTF-8 here is a path with such a name, which is looked at no further.
+    Ok(String::from_utf8(text)
+        .unwrap_or_else(|error| String::from_utf8_lossy(error.as_bytes()).into_owned()))
 }
 
 /// A number, if it is a limit: v1 writes the largest multiple of a page that fits where there is none.

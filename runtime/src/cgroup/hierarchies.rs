@@ -6,6 +6,7 @@ use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Component, Path, PathBuf};
 
 use super::CgroupError;
+use super::directory::read_whole;
 
 /// The v1 controllers that a container gets a cgroup in. What else stands in a mount's options is no controller.
 const V1_CONTROLLERS: [&str; 15] = [
@@ -51,8 +52,9 @@ impl Hierarchy {
 /// When /proc is not there.
 pub(super) fn mounted() -> Result<Vec<Hierarchy>, CgroupError> {
     let file = "/proc/self/mountinfo";
-    let text = std::fs::read(file).map_err(|source| CgroupError::Discover { file, source })?;
-    Ok(parse_mounts(&text))
+    let text =
+        read_whole(Path::new(file)).map_err(|source| CgroupError::Discover { file, source })?;
+    Ok(parse_mounts(text.as_bytes()))
 }
 
 fn parse_mounts(text: &[u8]) -> Vec<Hierarchy> {
@@ -152,15 +154,17 @@ pub(super) fn directories(
         return Ok(hierarchies.iter().map(|h| h.mount.join(inner)).collect());
     }
     let file = "/proc/self/cgroup";
-    let own = std::fs::read(file).map_err(|source| CgroupError::Discover { file, source })?;
+    let own =
+        read_whole(Path::new(file)).map_err(|source| CgroupError::Discover { file, source })?;
     let pure_v2 = hierarchies.iter().all(Hierarchy::is_v2);
     hierarchies
         .iter()
         .map(|hierarchy| {
-            let mut base = own_directory(hierarchy, &own).ok_or_else(|| CgroupError::Discover {
-                file,
-                source: io::Error::from(io::ErrorKind::NotFound),
-            })?;
+            let mut base =
+                own_directory(hierarchy, own.as_bytes()).ok_or_else(|| CgroupError::Discover {
+                    file,
+                    source: io::Error::from(io::ErrorKind::NotFound),
+                })?;
             if pure_v2 && base != hierarchy.mount {
                 base.pop();
             }
