@@ -58,7 +58,7 @@ fn main() -> ExitCode {
     match Context::new(cli.places).and_then(|context| cli.verb.run(&context)) {
         Ok(code) => code,
         Err(error) => {
-            eprintln!("dhow: {}", one_line(&error));
+            eprintln!("dhow: {}{}", one_line(&error), remedy(&error));
             ExitCode::from(exit_status(&error))
         }
     }
@@ -96,4 +96,16 @@ fn without_numbers(text: &str) -> String {
         words.replace_range(start..=start + length, "");
     }
     words
+}
+
+/// What to do where the system refused for want of privileges.
+fn remedy(error: &anyhow::Error) -> &'static str {
+    // Many rooms wrap the system's answer each in its own way; its words are the same everywhere.
+    let refused = ["Operation not permitted", "Permission denied"];
+    let line = one_line(error);
+    if !rustix::process::geteuid().is_root() && refused.iter().any(|words| line.contains(words)) {
+        "; this needs root: run it as root (sudo dhow ...)"
+    } else {
+        ""
+    }
 }

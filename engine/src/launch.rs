@@ -83,8 +83,10 @@ impl Engine {
         let spec = prepared.spec.clone();
         let started = self.launch(prepared, attach);
         if started.is_err() && spec.auto_remove {
-            let _lock = PodLock::wait_and_take(&self.files(&spec.id).lock())?;
-            self.remove_all(&spec)?;
+            // The monitor's own clean-up may have been faster; and why it did not start is the error to tell.
+            if let Ok(_lock) = PodLock::wait_and_take(&self.files(&spec.id).lock()) {
+                let _ = self.remove_all(&spec);
+            }
         }
         started
     }

@@ -18,8 +18,8 @@ use crate::context::Context;
 use crate::images::{PullPolicy, ensure_image};
 use crate::progress;
 
-/// The exit status of a build that fails by its Dockerfile, its context or a command that it runs, as Docker has it.
-const BUILD_FAILED: u8 = 1;
+/// The exit status of a build in which a command that it runs fails, as Docker has it.
+const COMMAND_FAILED: u8 = 1;
 
 /// What to build, and how.
 #[derive(clap::Args)]
@@ -111,7 +111,11 @@ pub(crate) fn run(args: &Args, context: &Context) -> anyhow::Result<ExitCode> {
         }
     }
     eprintln!("dhow: {build}");
-    Ok(ExitCode::from(BUILD_FAILED))
+    // A mistake in the Dockerfile is answered by dhow itself.
+    Ok(ExitCode::from(match build {
+        BuildError::Failed { .. } => COMMAND_FAILED,
+        _ => crate::OWN_ERROR,
+    }))
 }
 
 fn build(args: &Args, quiet: bool, context: &Context) -> anyhow::Result<ExitCode> {

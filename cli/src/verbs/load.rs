@@ -4,6 +4,8 @@ use std::io::{IsTerminal, Read};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
+use anyhow::Context as _;
+
 use crate::context::Context;
 use crate::progress;
 
@@ -30,7 +32,12 @@ pub(crate) fn run(args: &Args, context: &Context) -> anyhow::Result<ExitCode> {
         }
     };
     let progress = progress::reporter(args.quiet);
-    for (name, image) in context.store()?.load(input, &*progress)? {
+    let loaded = context.store()?.load(input, &*progress);
+    let loaded = loaded.with_context(|| match &args.input {
+        Some(path) => format!("loading {}", path.display()),
+        None => "loading from standard input".to_owned(),
+    })?;
+    for (name, image) in loaded {
         match name {
             Some(name) => println!("Loaded image: {}", name.familiar()),
             None => println!("Loaded image ID: {}", image.id()),

@@ -34,7 +34,15 @@ pub(crate) fn run(args: &Args, context: &Context) -> anyhow::Result<ExitCode> {
         engine.discard(prepared)?;
         return Err(error);
     }
-    let session = engine.start(prepared, !args.detach)?;
+    let spec = prepared.spec().clone();
+    let session = match engine.start(prepared, !args.detach) {
+        Ok(session) => session,
+        Err(error) => {
+            // What never ran is of no use to anybody; why it did not is the error to tell.
+            let _ = engine.remove(&spec, true);
+            return Err(error.into());
+        }
+    };
     if args.detach {
         println!("{id}");
         return Ok(ExitCode::SUCCESS);

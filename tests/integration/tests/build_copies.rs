@@ -102,7 +102,7 @@ fn names_of_owners_are_the_images_own() {
     let owners = sandbox.inspect_files("owned", "stat -c file:%u:%g a b");
     assert_eq!(owners, ["4321:99", "4321:65534"]);
     sandbox.dockerfile("FROM busybox\nCOPY --chown=nobodyatall x /a\n");
-    let said = sandbox.build([]).fails(1);
+    let said = sandbox.build([]).fails(125);
     assert!(
         said.contains("Dockerfile:2: COPY --chown=nobodyatall x /a: no user \"nobodyatall\""),
         "{said}"
@@ -138,13 +138,13 @@ fn links_in_the_destination_are_followed_inside_the_root() {
     }
     sandbox.dockerfile("FROM busybox\nRUN ln -s /etc /d\nCOPY x /d\nCOPY . /d\n");
     sandbox.write("context/passwd/x", "");
-    let said = sandbox.build([]).fails(1);
+    let said = sandbox.build([]).fails(125);
     assert!(
         said.contains("is no directory, and a directory cannot replace it"),
         "{said}"
     );
     sandbox.dockerfile("FROM busybox\nCOPY x /tmp/etc\nRUN mkdir /y\nCOPY --from=busybox /etc/passwd /y/z/\nCOPY x /y/z/passwd\nRUN rm /y/z/passwd && mkdir /y/z/x\nCOPY x /y/z/\n");
-    let said = sandbox.build([]).fails(1);
+    let said = sandbox.build([]).fails(125);
     assert!(
         said.contains("is a directory, which a file cannot replace"),
         "{said}"
@@ -168,7 +168,7 @@ fn the_context_ends_at_its_root() {
         "in/../../secret",
     ] {
         sandbox.dockerfile(&format!("FROM scratch\nCOPY {source} /s\n"));
-        let said = sandbox.build([]).fails(1);
+        let said = sandbox.build([]).fails(125);
         assert!(said.contains("is not in the context"), "{source}: {said}");
     }
     assert_eq!(
@@ -210,7 +210,7 @@ fn ignore_files() {
         ]
     );
     sandbox.dockerfile("FROM scratch\nCOPY a.o /\n");
-    let said = sandbox.build([]).fails(1);
+    let said = sandbox.build([]).fails(125);
     assert!(
         said.contains("a.o is not in the context: ")
             && said.contains(".dockerignore leaves it out"),
@@ -264,5 +264,5 @@ fn archives_are_unpacked_by_add_alone() {
     );
     sandbox.write("context/x.tar.xz", b"\xfd7zXZ\0rest");
     sandbox.dockerfile("FROM scratch\nADD x.tar.xz /\n");
-    assert!(sandbox.build([]).fails(1).contains("use gzip or zstd"));
+    assert!(sandbox.build([]).fails(125).contains("use gzip or zstd"));
 }

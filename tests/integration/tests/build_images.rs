@@ -192,7 +192,7 @@ fn standard_input_and_other_files_and_ids() {
     let other = sandbox.write("other.Dockerfile", "FROM scratch\nCOPY x /\n");
     sandbox.write("other.Dockerfile.dockerignore", "x\n");
     let other = other.to_str().unwrap();
-    let said = sandbox.build(["-f", other]).fails(1);
+    let said = sandbox.build(["-f", other]).fails(125);
     assert!(
         said.contains("other.Dockerfile.dockerignore leaves it out"),
         "{said}"
