@@ -1,5 +1,6 @@
 //! `dhow ps`
 
+use std::io::Write;
 use std::process::ExitCode;
 
 use anyhow::bail;
@@ -48,19 +49,21 @@ pub(crate) fn run(args: &Args, context: &Context) -> anyhow::Result<ExitCode> {
         .filter(|pod| all || pod.is_running())
         .filter(|pod| filters.iter().all(|filter| filter.fits(pod)))
         .collect();
-    match args.format.as_str() {
-        _ if args.quiet => {
-            for pod in &pods {
-                println!("{}", id(pod, args));
-            }
-        }
-        "json" => {
-            for pod in &pods {
-                println!("{}", document(pod, args));
-            }
-        }
-        "table" => print_table(&pods, args),
+    let lines: Vec<String> = match args.format.as_str() {
+        _ if args.quiet => pods.iter().map(|pod| id(pod, args).to_owned()).collect(),
+        "json" => pods
+            .iter()
+            .map(|pod| document(pod, args).to_string())
+            .collect(),
+        "table" => table(&pods, args),
         other => bail!("--format {other} is not supported; use table or json"),
+    };
+    let mut stdout = std::io::stdout().lock();
+    for line in lines {
+        // Who has read enough (head) is no fault.
+        if writeln!(stdout, "{line}").is_err() {
+            break;
+        }
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -152,7 +155,7 @@ fn command(pod: &PodStatus, args: &Args) -> String {
     format!("\"{start}…\"")
 }
 
-fn print_table(pods: &[PodStatus], args: &Args) {
+fn table(pods: &[PodStatus], args: &Args) -> Vec<String> {
     let mut table = Table::new();
     table.load_style(comfy_table::presets::NOTHING);
     table.set_header([
@@ -178,9 +181,10 @@ fn print_table(pods: &[PodStatus], args: &Args) {
     for column in table.column_iter_mut() {
         column.set_padding((0, 3));
     }
-    for line in table.lines() {
-        println!("{}", line.trim_end());
-    }
+    table
+        .lines()
+        .map(|line| line.trim_end().to_owned())
+        .collect()
 }
 
 /// The keys that Docker's `{{json .}}` has.

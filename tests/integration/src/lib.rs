@@ -3,6 +3,7 @@
 mod base_images;
 mod builds;
 mod http;
+mod leftovers;
 mod programs;
 pub mod registry;
 mod sandbox;
