@@ -72,7 +72,7 @@ pub(crate) enum Verb {
     Images(images::Args),
     /// Make an image from a root file system's tar
     Import(import::Args),
-    /// Show all that is known of images
+    /// Show all that is known of containers and images
     Inspect(inspect::Args),
     /// Take images from an archive
     Load(load::Args),

@@ -4,13 +4,14 @@ mod template;
 
 use std::process::ExitCode;
 
+use dhow_engine::{Engine, EngineError, ErrorKind};
 use dhow_image::ImageReference;
-use dhow_image_store::Image;
+use dhow_image_store::{Image, Store, StoreError};
 use serde_json::{Value, json};
 
 use crate::context::Context;
 
-/// Shows all that is known of images, as JSON.
+/// Shows all that is known of containers and images, as JSON.
 #[derive(clap::Args)]
 pub(crate) struct Args {
     /// Names or ids
@@ -19,17 +20,42 @@ pub(crate) struct Args {
     /// Print parts of it: text with paths in braces, like {{.Config.Env}} or {{json .Config}}
     #[arg(short, long, value_name = "TEMPLATE")]
     format: Option<String>,
+    /// Look only for one kind [default: a container, then an image]
+    #[arg(long = "type", value_enum)]
+    kind: Option<Kind>,
+}
+
+/// What may be shown.
+#[derive(Clone, Copy, clap::ValueEnum)]
+enum Kind {
+    /// A container
+    Container,
+    /// An image
+    Image,
 }
 
 pub(crate) fn run(args: &Args, context: &Context) -> anyhow::Result<ExitCode> {
     let store = context.store()?;
+    let engine = context.engine()?;
     let mut found = Vec::new();
     for name in &args.names {
-        let image = store.find(name)?;
-        // With all its names, not only the one that it was found by.
-        let all = store.images()?;
-        let named = all.into_iter().find(|other| other.id() == image.id());
-        found.push(describe(&named.unwrap_or(image))?);
+        found.push(match args.kind {
+            Some(Kind::Image) => image(&store, name)?,
+            Some(Kind::Container) => container(&engine, name)?,
+            // A container's name comes first, as in Docker.
+            None => {
+                match container(&engine, name) {
+                    Err(error) if error.kind() == ErrorKind::NotFound => image(&store, name)
+                        .map_err(|error| match error.downcast_ref::<StoreError>() {
+                            Some(StoreError::NoSuchImage(_)) => {
+                                anyhow::anyhow!("no such container or image: {name}")
+                            }
+                            _ => error,
+                        })?,
+                    shown => shown?,
+                }
+            }
+        });
     }
     match &args.format {
         None => println!("{}", serde_json::to_string_pretty(&found)?),
@@ -40,6 +66,20 @@ pub(crate) fn run(args: &Args, context: &Context) -> anyhow::Result<ExitCode> {
         }
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// A container in the fields of Docker's answer.
+fn container(engine: &Engine, name: &str) -> Result<Value, EngineError> {
+    let pod = engine.status(engine.find(name)?)?;
+    Ok(engine.inspect(&pod))
+}
+
+/// An image with all its names, not only the one that it was found by.
+fn image(store: &Store, name: &str) -> anyhow::Result<Value> {
+    let image = store.find(name)?;
+    let all = store.images()?;
+    let named = all.into_iter().find(|other| other.id() == image.id());
+    describe(&named.unwrap_or(image))
 }
 
 /// An image in the fields of Docker's answer.

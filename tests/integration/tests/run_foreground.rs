@@ -63,7 +63,7 @@ fn mistakes_are_dhows_own_and_name_the_remedy() {
         &["exec", "ghost", "true"],
     ] {
         let said = sandbox.dhow(args).fails(125);
-        assert_eq!(said.trim_end(), "dhow: no such container: ghost");
+        assert!(said.starts_with("dhow: no such container: ghost"), "{said}");
     }
     sandbox.nothing_is_left(&[]);
 }
