@@ -32,6 +32,8 @@ fn run() -> anyhow::Result<()> {
         .nth(1)
         .context("started without a pod's directory; dhow starts it, people do not")?
         .into();
+    // The starter holds signals back to pass them on; here and in what is started from here they are wanted.
+    dhow_sys::signal::unblock_all().context("unblocking signals")?;
     // Out of the starter's session: its terminal's signals are the starter's to pass on.
     let _ = rustix::process::setsid();
     // Whoever starts processes in the container goes, what they started comes here.

@@ -50,6 +50,20 @@ pub fn reset_all() {
     }
 }
 
+/// Blocks no signal of this thread: a program that is started inherits what its parent held back.
+///
+/// # Errors
+/// The kernel's.
+pub fn unblock_all() -> Result<()> {
+    // SAFETY: all zeros is a valid set, sigemptyset writes into one, sigprocmask reads it.
+    let answer = unsafe {
+        let mut set: libc::sigset_t = std::mem::zeroed();
+        libc::sigemptyset(&mut set);
+        libc::sigprocmask(libc::SIG_SETMASK, &set, std::ptr::null_mut())
+    };
+    crate::check(libc::c_long::from(answer)).map(drop)
+}
+
 /// A descriptor from which all blocked signals are read (close-on-exec, non-blocking).
 ///
 /// # Errors

@@ -127,11 +127,7 @@ fn status(pod: &PodStatus) -> String {
             None => "Starting".into(),
         },
         ContainerState::Exited { exit, .. } => {
-            let oom = if exit.oom_killed {
-                ", out of memory"
-            } else {
-                ""
-            };
+            let oom = if exit.oom_killed { ", OOM" } else { "" };
             format!("Exited ({}{oom}) {}", exit.code, ago(&exit.finished))
         }
     }

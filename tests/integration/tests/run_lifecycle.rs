@@ -85,9 +85,9 @@ fn a_name_is_one_containers() {
         "{said}"
     );
     let said = sandbox
-        .dhow(["run", "--name", "-web", "busybox", "true"])
+        .dhow(["run", "--name", "we b", "busybox", "true"])
         .fails(125);
-    assert!(said.contains("-web"), "{said}");
+    assert!(said.contains("we b"), "{said}");
     assert!(sandbox.dhow(["ps", "-a"]).ok().contains("Created"));
     sandbox.dhow(["rm", "web"]).ok();
     sandbox
