@@ -1,16 +1,14 @@
 //! A Dockerfile and what a person asked for to a plan.
 
-use dhow_dockerfile::{
-    Add, ArgDeclaration, CommandLine, Copy, Dockerfile, DockerfileError, Instruction,
-    InstructionKind, Pair, Run, RunNetwork, Span, Stage, Transfer, Word, nearest,
-};
+mod instructions;
+
+use dhow_container_spec::DEFAULT_PATH;
+use dhow_dockerfile::{ArgDeclaration, Dockerfile, DockerfileError, Span, Stage, Word, nearest};
 use dhow_image::{ImageReference, Platform};
 use oci_spec::image::Config;
 
 use crate::arguments::{Given, Scope};
-use crate::plan::{
-    Action, Base, BaseImage, BuildPlan, CopyStep, InlineFile, Origin, PlannedStage, RunStep, Step,
-};
+use crate::plan::{Base, BaseImage, BuildPlan, Origin, PlannedStage, Step};
 use crate::{BuildError, BuildOptions, settings};
 
 /// The shell of a `RUN` in shell form.
@@ -208,7 +206,7 @@ impl<'a> Planner<'a> {
                 .into());
         }
         let fresh = |config| Inherited {
-            config,
+            config: with_path(config),
             args: Scope::default(),
             shell: SHELL.map(str::to_owned).into(),
             author: None,
@@ -269,293 +267,6 @@ impl<'a> Planner<'a> {
         })
     }
 
-    fn instruction(
-        &mut self,
-        stage: usize,
-        instruction: &Instruction,
-        draft: &mut Draft,
-    ) -> Result<(), BuildError> {
-        let mut step = Step {
-            instruction: instruction.to_string(),
-            line: instruction.span.start.line,
-            action: Action::Configure,
-            history: instruction.to_string(),
-        };
-        match &instruction.kind {
-            InstructionKind::Run(run) => {
-                let run = self.run(run, draft);
-                step.history = history_of(&run, &draft.inherited);
-                step.action = Action::Run(run);
-            }
-            InstructionKind::Copy(Copy { from, transfer }) => {
-                let origin = match from {
-                    Some(word) => self.origin(stage, word)?,
-                    None => Origin::Context,
-                };
-                let copy = self.copy(transfer, origin, false, draft)?;
-                step.history = copy.history("COPY");
-                step.action = Action::Copy(copy);
-            }
-            InstructionKind::Add(Add { transfer, unpack }) => {
-                let copy = self.copy(transfer, Origin::Context, *unpack, draft)?;
-                step.history = copy.history("ADD");
-                step.action = Action::Copy(copy);
-            }
-            InstructionKind::Workdir(word) => {
-                let path = self.workdir(word, draft)?;
-                step.history = format!("WORKDIR {path}");
-                step.action = Action::Directory {
-                    path,
-                    user: user_of(&draft.inherited.config),
-                };
-            }
-            kind => self.configure(kind, instruction.span, draft)?,
-        }
-        draft.steps.push(step);
-        Ok(())
-    }
-
-    /// The instructions that make no layer.
-    fn configure(
-        &self,
-        kind: &InstructionKind,
-        span: Span,
-        draft: &mut Draft,
-    ) -> Result<(), BuildError> {
-        match kind {
-            InstructionKind::Env(pairs) => {
-                for (name, value) in self.pairs(pairs, draft)? {
-                    settings::set_env(&mut draft.inherited.config, &name, &value);
-                }
-            }
-            InstructionKind::Label(pairs) => {
-                for (name, value) in self.pairs(pairs, draft)? {
-                    settings::set_label(&mut draft.inherited.config, &name, &value);
-                }
-            }
-            InstructionKind::Arg(declared) => {
-                for one in declared {
-                    let Inherited { config, args, .. } = &draft.inherited;
-                    let value = self.declared(one, args, Some(config))?;
-                    draft.inherited.args.declare(&one.name.text, value);
-                }
-            }
-            InstructionKind::User(word) => {
-                let user = self.expand(word, draft)?;
-                draft.inherited.config.set_user(Some(user));
-            }
-            InstructionKind::Expose(words) => self.expose(words, draft)?,
-            InstructionKind::Volume(words) => {
-                for word in words {
-                    let path = self.expand(word, draft)?;
-                    if path.is_empty() {
-                        return Err(self
-                            .error(word.span, "the volume has no path", "expected a directory")
-                            .into());
-                    }
-                    settings::add_volume(&mut draft.inherited.config, &path);
-                }
-            }
-            InstructionKind::Cmd(command) => {
-                let words = in_shell(command, &draft.inherited.shell);
-                draft.inherited.config.set_cmd(Some(words));
-                draft.own_command = true;
-            }
-            InstructionKind::Entrypoint(command) => {
-                let words = in_shell(command, &draft.inherited.shell);
-                draft.inherited.config.set_entrypoint(Some(words));
-                // A command that was meant for another entrypoint is not this one's argument.
-                if !draft.own_command {
-                    draft.inherited.config.set_cmd(None);
-                }
-            }
-            InstructionKind::Shell(words) => draft.inherited.shell.clone_from(words),
-            InstructionKind::Stopsignal(word) => {
-                let signal = self.expand(word, draft)?;
-                if !settings::is_signal(&signal) {
-                    return Err(self
-                        .error(
-                            word.span,
-                            format!("{signal:?} is no signal"),
-                            "expected a name such as SIGTERM, or a number",
-                        )
-                        .into());
-                }
-                draft.inherited.config.set_stop_signal(Some(signal));
-            }
-            InstructionKind::Maintainer(name) => draft.inherited.author = Some(name.clone()),
-            InstructionKind::Run(_)
-            | InstructionKind::Copy(_)
-            | InstructionKind::Add(_)
-            | InstructionKind::Workdir(_) => {
-                return Err(self.error(span, "this makes a layer", "").into());
-            }
-        }
-        Ok(())
-    }
-
-    fn expose(&self, words: &[Word], draft: &mut Draft) -> Result<(), BuildError> {
-        for word in words {
-            let Inherited { config, args, .. } = &draft.inherited;
-            let variables = |name: &str| self.variable(name, args, Some(config));
-            for port in self.dockerfile.expand_words(word, &variables)? {
-                settings::expose(&mut draft.inherited.config, &port).map_err(|expected| {
-                    self.error(word.span, format!("{port:?} is no port"), expected)
-                })?;
-            }
-        }
-        Ok(())
-    }
-
-    fn expand(&self, word: &Word, draft: &Draft) -> Result<String, DockerfileError> {
-        let Inherited { config, args, .. } = &draft.inherited;
-        let variables = |name: &str| self.variable(name, args, Some(config));
-        self.dockerfile.expand(word, &variables)
-    }
-
-    /// Names and values, all with the variables as they were before the instruction.
-    fn pairs(
-        &self,
-        pairs: &[Pair],
-        draft: &Draft,
-    ) -> Result<Vec<(String, String)>, DockerfileError> {
-        pairs
-            .iter()
-            .map(|pair| {
-                let name = self.expand(&pair.name, draft)?;
-                if name.is_empty() {
-                    return Err(self.error(
-                        pair.name.span,
-                        "the name is empty",
-                        "expected NAME=VALUE",
-                    ));
-                }
-                Ok((name, self.expand(&pair.value, draft)?))
-            })
-            .collect()
-    }
-
-    fn workdir(&self, word: &Word, draft: &mut Draft) -> Result<String, DockerfileError> {
-        let text = self.expand(word, draft)?;
-        if text.is_empty() {
-            return Err(self.error(
-                word.span,
-                format!("{word} is empty"),
-                "expected a directory",
-            ));
-        }
-        let path = settings::absolute(&working_dir(&draft.inherited.config), &text);
-        let path = match path.trim_end_matches('/') {
-            "" => "/".to_owned(),
-            path => path.to_owned(),
-        };
-        draft.inherited.config.set_working_dir(Some(path.clone()));
-        Ok(path)
-    }
-
-    fn run(&self, run: &Run, draft: &Draft) -> RunStep {
-        let Inherited {
-            config,
-            args,
-            shell,
-            ..
-        } = &draft.inherited;
-        let image = config.env().clone().unwrap_or_default();
-        let mut env: Vec<String> = args
-            .environment()
-            .into_iter()
-            .filter(|entry| {
-                let name = entry.split('=').next().unwrap_or_default();
-                settings::env(config, name).is_none()
-            })
-            .collect();
-        env.extend(image);
-        RunStep {
-            command: in_shell(&run.command, shell),
-            env,
-            proxies: self.given.proxies(),
-            user: user_of(config),
-            working_dir: working_dir(config),
-            network: match run.network {
-                RunNetwork::Default => self.options.network,
-                network => network,
-            },
-        }
-    }
-
-    fn copy(
-        &self,
-        transfer: &Transfer,
-        origin: Origin,
-        unpack: bool,
-        draft: &Draft,
-    ) -> Result<CopyStep, BuildError> {
-        let expand = |word: &Word| self.expand(word, draft);
-        let sources = transfer
-            .sources
-            .iter()
-            .map(expand)
-            .collect::<Result<Vec<_>, _>>()?;
-        let destination_text = expand(&transfer.destination)?;
-        let several = transfer.sources.len() + transfer.heredocs.len() > 1;
-        let destination =
-            settings::absolute(&working_dir(&draft.inherited.config), &destination_text);
-        if several && !destination.ends_with('/') {
-            return Err(self
-                .error(
-                    transfer.destination.span,
-                    "several files cannot be copied to one",
-                    format!("expected a directory: {destination_text}/"),
-                )
-                .into());
-        }
-        let files = transfer
-            .heredocs
-            .iter()
-            .map(|heredoc| {
-                let Inherited { config, args, .. } = &draft.inherited;
-                let variables = |name: &str| self.variable(name, args, Some(config));
-                Ok(InlineFile {
-                    name: heredoc.name.clone(),
-                    text: self.dockerfile.expand_heredoc(heredoc, &variables)?,
-                })
-            })
-            .collect::<Result<Vec<_>, DockerfileError>>()?;
-        Ok(CopyStep {
-            origin,
-            sources,
-            files,
-            destination,
-            chown: transfer.chown.as_ref().map(expand).transpose()?,
-            chmod: transfer
-                .chmod
-                .as_ref()
-                .map(|word| self.mode(word, draft))
-                .transpose()?,
-            excludes: transfer
-                .excludes
-                .iter()
-                .map(expand)
-                .collect::<Result<_, _>>()?,
-            unpack,
-        })
-    }
-
-    fn mode(&self, word: &Word, draft: &Draft) -> Result<u32, DockerfileError> {
-        let text = self.expand(word, draft)?;
-        let octal = !text.is_empty() && text.bytes().all(|b| (b'0'..=b'7').contains(&b));
-        u32::from_str_radix(&text, 8)
-            .ok()
-            .filter(|mode| octal && *mode <= 0o7777)
-            .ok_or_else(|| {
-                self.error(
-                    word.span,
-                    format!("{text:?} is no mode"),
-                    "expected octal digits such as 755",
-                )
-            })
-    }
-
     /// What `--from` names: an earlier stage by name or number, or an image.
     fn origin(&mut self, stage: usize, word: &Word) -> Result<Origin, BuildError> {
         let text = word.text.trim_matches('"').to_owned();
@@ -585,61 +296,8 @@ impl<'a> Planner<'a> {
     }
 }
 
-impl CopyStep {
-    /// As the image's history tells it.
-    fn history(&self, keyword: &str) -> String {
-        let mut line = keyword.to_owned();
-        if let Some(chown) = &self.chown {
-            line.push_str(&format!(" --chown={chown}"));
-        }
-        if let Some(chmod) = self.chmod {
-            line.push_str(&format!(" --chmod={chmod:o}"));
-        }
-        for source in &self.sources {
-            line.push_str(&format!(" {source}"));
-        }
-        for file in &self.files {
-            line.push_str(&format!(" <<{}", file.name));
-        }
-        format!("{line} {}", self.destination)
-    }
-}
-
 fn name_of(stage: &Stage) -> Option<&str> {
     stage.from.name.as_ref().map(|word| word.text.as_str())
-}
-
-fn working_dir(config: &Config) -> String {
-    match config.working_dir().as_deref() {
-        None | Some("") => "/".to_owned(),
-        Some(dir) => dir.to_owned(),
-    }
-}
-
-fn user_of(config: &Config) -> String {
-    config.user().clone().unwrap_or_default()
-}
-
-fn in_shell(command: &CommandLine, shell: &[String]) -> Vec<String> {
-    match command {
-        CommandLine::Exec(words) => words.clone(),
-        CommandLine::Shell(line) => {
-            let mut words = shell.to_vec();
-            words.push(line.clone());
-            words
-        }
-    }
-}
-
-/// A `RUN` as the image's history tells it, with the arguments that it could see.
-fn history_of(run: &RunStep, inherited: &Inherited) -> String {
-    let args = inherited.args.environment();
-    let command = run.command.join(" ");
-    if args.is_empty() {
-        format!("RUN {command}")
-    } else {
-        format!("RUN |{} {} {command}", args.len(), args.join(" "))
-    }
 }
 
 /// An error and its causes in one line.
@@ -654,4 +312,14 @@ fn one_line(error: &(dyn std::error::Error + 'static)) -> String {
         cause = error.source();
     }
     line
+}
+
+/// A configuration that says where programs are found, so that `ENV PATH=$PATH:/more` adds to something.
+fn with_path(mut config: Config) -> Config {
+    if settings::env(&config, "PATH").is_none() {
+        let mut env = vec![format!("PATH={DEFAULT_PATH}")];
+        env.extend(config.env().clone().unwrap_or_default());
+        config.set_env(Some(env));
+    }
+    config
 }

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used)] // What fails in a test is to stop it.
 
 use dhow_integration_tests::Sandbox;
+use dhow_integration_tests::registry::Registry;
 
 fn sandbox() -> Sandbox {
     let sandbox = Sandbox::new();
@@ -82,7 +83,7 @@ CMD echo hi
     assert_eq!(sandbox.text_of("app", "user"), "nobody");
     assert_eq!(sandbox.text_of("app", "srv/app/deeper/a"), "a");
     let config = sandbox.config_of("app");
-    assert_eq!(config["Env"][2], "C=1 and two words", "{config}");
+    assert_eq!(config["Env"][3], "C=1 and two words", "{config}");
     assert_eq!(config["Labels"]["two words"], "2 \"2\"", "{config}");
     assert_eq!(config["Labels"]["three"], "3", "{config}");
     assert!(config["ExposedPorts"]["8001/udp"].is_object(), "{config}");
@@ -117,6 +118,56 @@ fn a_new_entrypoint_drops_the_bases_command() {
     );
     sandbox.build(["-t", "a"]).ok();
     assert_eq!(sandbox.config_of("a")["Cmd"][0], "new");
+}
+
+#[test]
+fn the_search_path_can_be_added_to() {
+    let sandbox = sandbox();
+    sandbox.dockerfile(
+        "FROM busybox\nENV PATH=$PATH:/more\nRUN mkdir /more && ln -s /bin/busybox /more/touch2 && echo $PATH > /path\n",
+    );
+    sandbox.build(["-t", "a"]).ok();
+    assert_eq!(
+        sandbox.text_of("a", "path"),
+        "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin:/more"
+    );
+}
+
+#[test]
+fn a_base_is_pulled_when_the_store_lacks_it() {
+    let registry = Registry::embedded();
+    let name = format!("{}/team/base:1", registry.address());
+    let owner = sandbox();
+    owner.dhow(["tag", "busybox", &name]).ok();
+    owner.dhow(["push", &name]).ok();
+    let sandbox = Sandbox::new();
+    sandbox.dockerfile(&format!(
+        "ARG WHERE={name}\nFROM $WHERE AS a\nRUN echo pulled > /a\nFROM scratch\nCOPY --from=a /a /\nCOPY --from={name} /etc/passwd /\n"
+    ));
+    sandbox.build(["-t", "a"]).ok();
+    sandbox.dhow(["tag", &name, "busybox"]).ok();
+    assert_eq!(sandbox.text_of("a", "a"), "pulled");
+    let said = sandbox.build(["--pull", "-t", "a"]).stderr;
+    assert!(said.contains("0 steps run"), "{said}");
+}
+
+#[test]
+fn builds_share_a_store_at_the_same_time() {
+    let sandbox = sandbox();
+    sandbox.dockerfile("FROM busybox\nARG N\nRUN echo shared > /s\nRUN echo $N > /n\n");
+    std::thread::scope(|scope| {
+        for number in 0..4 {
+            let sandbox = &sandbox;
+            scope.spawn(move || {
+                let (tag, arg) = (format!("n{number}"), format!("N={number}"));
+                sandbox.build(["-q", "-t", &tag, "--build-arg", &arg]).ok();
+            });
+        }
+    });
+    for number in 0..4 {
+        let text = sandbox.text_of(&format!("n{number}"), "n");
+        assert_eq!(text, number.to_string());
+    }
 }
 
 #[test]
