@@ -10,7 +10,7 @@ use serde::Deserialize;
 use ureq::http::{Method, header};
 
 use crate::challenge::Challenge;
-use crate::credentials::Credentials;
+use crate::credentials::{Credentials, Login};
 use crate::endpoint::{Endpoint, is_loopback_url};
 use crate::refusal::refused;
 use crate::repository::unreachable;
@@ -27,6 +27,8 @@ const LONGEST: u64 = 1 << 20;
 #[derive(Default)]
 pub(crate) struct Authorizer {
     credentials: Credentials,
+    /// By registry: what the credentials say, looked up once.
+    logins: Mutex<HashMap<String, Option<Login>>>,
     state: Mutex<State>,
 }
 
@@ -54,8 +56,19 @@ impl Authorizer {
     pub(crate) fn new(credentials: Credentials) -> Self {
         Self {
             credentials,
+            logins: Mutex::default(),
             state: Mutex::default(),
         }
+    }
+
+    fn login(&self, registry: &str) -> Result<Option<Login>, TransferError> {
+        let mut logins = self.logins.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(known) = logins.get(registry) {
+            return Ok(known.clone());
+        }
+        let login = self.credentials.login(registry)?;
+        logins.insert(registry.to_owned(), login.clone());
+        Ok(login)
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -73,10 +86,9 @@ impl Authorizer {
         let mut state = self.state();
         match state.challenges.get(endpoint.registry()).cloned() {
             None => Ok(None),
-            Some(Challenge::Basic) => Ok(self
-                .credentials
-                .login(endpoint.registry())?
-                .map(|login| login.basic())),
+            Some(Challenge::Basic) => {
+                Ok(self.login(endpoint.registry())?.map(|login| login.basic()))
+            }
             Some(Challenge::Bearer { realm, service, .. }) => {
                 let key = (endpoint.registry().to_owned(), scope.to_owned());
                 if let Some(token) = state.tokens.get(&key)
@@ -102,7 +114,7 @@ impl Authorizer {
     ) -> Result<bool, TransferError> {
         let able = match &challenge {
             Challenge::Bearer { .. } => true,
-            Challenge::Basic => self.credentials.login(endpoint.registry())?.is_some(),
+            Challenge::Basic => self.login(endpoint.registry())?.is_some(),
         };
         let mut state = self.state();
         let registry = endpoint.registry().to_owned();
@@ -149,7 +161,7 @@ impl Authorizer {
             separator = '&';
         }
         let mut headers = Vec::new();
-        if let Some(login) = self.credentials.login(endpoint.registry())? {
+        if let Some(login) = self.login(endpoint.registry())? {
             headers.push((header::AUTHORIZATION, login.basic()));
         }
         let head = Head {

@@ -1,8 +1,9 @@
 //! Who a registry is told that we are.
 
 use std::collections::HashMap;
-use std::io;
+use std::io::{self, Write as _};
 use std::path::PathBuf;
+use std::process::{Command, Stdio};
 
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
@@ -15,8 +16,8 @@ const DEFAULT_REGISTRY_KEY: &str = "https://index.docker.io/v1/";
 /// Where names and passwords come from.
 #[derive(Clone, Debug, Default)]
 pub enum Credentials {
-    /// From Docker's `config.json`: the file named, else `$DOCKER_CONFIG/config.json`, else `~/.docker/config.json`.
-    /// A file that is not there means none.
+    /// From Docker's `config.json`: the file named, else `$DOCKER_CONFIG/config.json`, else `~/.docker/config.json`; and from the
+    /// credential helpers that it names. A file that is not there means none.
     DockerConfig(Option<PathBuf>),
     /// This name and password, for every registry that asks.
     Login {
@@ -50,6 +51,18 @@ impl Login {
 #[serde(rename_all = "camelCase", default)]
 struct DockerConfig {
     auths: HashMap<String, Entry>,
+    /// By registry: which helper knows its password.
+    cred_helpers: HashMap<String, String>,
+    /// The helper that knows all others.
+    creds_store: String,
+}
+
+/// What a credential helper answers.
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct HelperAnswer {
+    username: String,
+    secret: String,
 }
 
 #[derive(Deserialize, Default)]
@@ -96,6 +109,15 @@ fn from_config(path: &PathBuf, registry: &str) -> Result<Option<Login>, Transfer
         Err(error) => return Err(broken(error.into())),
     };
     let config: DockerConfig = serde_json::from_slice(&text).map_err(|e| broken(e.into()))?;
+    let helper = match config.cred_helpers.get(registry) {
+        Some(helper) => Some(helper),
+        None => Some(&config.creds_store).filter(|helper| !helper.is_empty()),
+    };
+    if let Some(helper) = helper
+        && let Some(login) = ask_helper(helper, registry)?
+    {
+        return Ok(Some(login));
+    }
     let Some(entry) = entry(&config, registry) else {
         return Ok(None);
     };
@@ -117,6 +139,48 @@ fn from_config(path: &PathBuf, registry: &str) -> Result<Option<Login>, Transfer
         user: user.to_owned(),
         // Docker's own writer once left NUL bytes at the end.
         password: password.trim_end_matches('\0').to_owned(),
+    }))
+}
+
+/// Asks a credential helper: the registry's name on standard input, a JSON document or a word of regret on standard output.
+fn ask_helper(helper: &str, registry: &str) -> Result<Option<Login>, TransferError> {
+    let program = format!("docker-credential-{helper}");
+    let failed = |error: Box<dyn std::error::Error + Send + Sync>| {
+        let message = format!("asking {program} for the password of {registry}");
+        TransferError::caused(TransferErrorKind::Denied, message, error)
+    };
+    let key = match registry {
+        DEFAULT_REGISTRY => DEFAULT_REGISTRY_KEY,
+        other => other,
+    };
+    let mut child = Command::new(&program)
+        .arg("get")
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .map_err(|error| failed(error.into()))?;
+    if let Some(mut input) = child.stdin.take() {
+        // A helper that ends without reading says why by its status.
+        let _ = writeln!(input, "{key}");
+    }
+    let output = child
+        .wait_with_output()
+        .map_err(|error| failed(error.into()))?;
+    if !output.status.success() {
+        // That it knows no password for this registry.
+        return Ok(None);
+    }
+    let answer: HelperAnswer =
+        serde_json::from_slice(&output.stdout).map_err(|error| failed(error.into()))?;
+    if answer.username == "<token>" {
+        return Err(failed(
+            "it has an identity token, which dhow cannot use; log in with a password or access token".into(),
+        ));
+    }
+    Ok(Some(Login {
+        user: answer.username,
+        password: answer.secret,
     }))
 }
 
@@ -155,7 +219,7 @@ mod tests {
     fn entries_are_found_under_the_names_that_tools_write() {
         let auth = BASE64_STANDARD.encode("me:pass:word");
         let config = format!(
-            r#"{{"credsStore":"x","auths":{{"localhost:5000":{{"auth":"{auth}"}},
+            r#"{{"auths":{{"localhost:5000":{{"auth":"{auth}"}},
             "https://index.docker.io/v1/":{{"username":"u","password":"p"}},
             "https://example.org/v2/":{{"auth":"{auth}"}},"empty.org":{{}}}}}}"#
         );
@@ -165,6 +229,17 @@ mod tests {
         assert_eq!(of("example.org").unwrap(), "me/pass:word");
         assert_eq!(of("empty.org"), None);
         assert_eq!(of("other.org"), None);
+    }
+
+    #[test]
+    fn a_helper_that_is_missing_is_named() {
+        let config = r#"{"credHelpers":{"a.org":"of-nobody"}}"#;
+        let error = login(config, "a.org").unwrap_err();
+        assert!(
+            error.to_string().contains("docker-credential-of-nobody"),
+            "{error}"
+        );
+        assert_eq!(login(config, "b.org").unwrap(), None);
     }
 
     #[test]

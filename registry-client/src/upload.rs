@@ -231,8 +231,15 @@ impl Upload<'_> {
                 drain(response);
                 Ok(())
             }
-            StatusCode::PAYLOAD_TOO_LARGE => Err(Retry::InChunks),
-            _ => Err(self.failed(response)),
+            status => {
+                let failed = match status {
+                    StatusCode::PAYLOAD_TOO_LARGE => Retry::InChunks,
+                    _ => self.failed(response),
+                };
+                // The next attempt begins anew, so that what has come is of no use.
+                self.cancel(location);
+                Err(failed)
+            }
         }
     }
 

@@ -74,6 +74,11 @@ impl Refusal {
         }
     }
 
+    /// Whether it is the server that could not do its part.
+    pub(crate) fn is_internal(&self) -> bool {
+        self.status.is_server_error()
+    }
+
     /// The same with another status.
     pub(crate) fn status(mut self, status: StatusCode) -> Self {
         self.status = status;

@@ -88,7 +88,7 @@ pub(crate) async fn append(
 ) -> Result<Response<Body>, Refusal> {
     let upload = locked(&registry, &key).await?;
     check_range(headers, &key, upload.size())?;
-    let upload = receive(upload, headers, body).await?;
+    let upload = receive(&registry, &key, upload, headers, body).await?;
     progress(StatusCode::ACCEPTED, &key, upload.size())
 }
 
@@ -163,7 +163,7 @@ async fn receive_last(
 ) -> Result<Response<Body>, Refusal> {
     let upload = locked(registry, key).await?;
     check_range(headers, key, upload.size())?;
-    let mut upload = receive(upload, headers, body).await?;
+    let mut upload = receive(registry, key, upload, headers, body).await?;
     let (name, expected) = (key.0.clone(), digest.clone());
     let finished = registry
         .on_disk(move |storage| {
@@ -202,8 +202,25 @@ async fn locked(registry: &Arc<Registry>, key: &Key) -> Result<OwnedMutexGuard<U
     Ok(upload.lock_owned().await)
 }
 
-/// Writes a request's body to the end of the upload, in memory that does not grow with it.
+/// Writes a request's body to the end of the upload. What could not be written, on a full disk, is given up at once.
 async fn receive(
+    registry: &Arc<Registry>,
+    key: &Key,
+    upload: OwnedMutexGuard<Upload>,
+    headers: &HeaderMap,
+    body: Body,
+) -> Result<OwnedMutexGuard<Upload>, Refusal> {
+    let received = write(upload, headers, body).await;
+    if let Err(refusal) = &received
+        && refusal.is_internal()
+    {
+        forget(registry, key).await?;
+    }
+    received
+}
+
+/// Writes a request's body to the end of the upload, in memory that does not grow with it.
+async fn write(
     upload: OwnedMutexGuard<Upload>,
     headers: &HeaderMap,
     body: Body,

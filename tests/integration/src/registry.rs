@@ -52,12 +52,31 @@ impl Registry {
     /// # Panics
     /// When it is missing or does not start.
     pub fn debian() -> Self {
+        Self::debian_with(Sandbox::new(), "")
+    }
+
+    /// Debian's registry, for those who know the password of `me`, which is `secret`.
+    ///
+    /// # Panics
+    /// As [`Registry::debian`].
+    pub fn debian_with_password() -> Self {
+        // htpasswd's bcrypt form.
+        const ME: &str = "me:$2y$04$abcdefghijklmnopqrstuu2r9OfJnfCsdneAXAGHnS4UpFFP8WIrW\n";
         let sandbox = Sandbox::new();
+        let file = sandbox.write("htpasswd", ME);
+        let auth = format!(
+            "auth: {{htpasswd: {{realm: test, path: {}}}}}\n",
+            file.display()
+        );
+        Self::debian_with(sandbox, &auth)
+    }
+
+    fn debian_with(sandbox: Sandbox, more: &str) -> Self {
         // Another process can take the port between the choice and the start, so there is more than one try.
         for _ in 0..5 {
             let port = free_port();
             let config = format!(
-                "version: 0.1\nlog: {{level: error, accesslog: {{disabled: true}}}}\nstorage:\n  filesystem: {{rootdirectory: {}}}\n  delete: {{enabled: true}}\nhttp: {{addr: \"127.0.0.1:{port}\"}}\n",
+                "version: 0.1\nlog: {{level: error, accesslog: {{disabled: true}}}}\nstorage:\n  filesystem: {{rootdirectory: {}}}\n  delete: {{enabled: true}}\nhttp: {{addr: \"127.0.0.1:{port}\"}}\n{more}",
                 sandbox.path("registry").display()
             );
             let config = sandbox.write("config.yml", config);

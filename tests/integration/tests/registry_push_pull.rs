@@ -365,6 +365,44 @@ fn a_killed_pull_leaves_no_image_and_the_next_goes_on() {
 }
 
 #[test]
+fn a_registry_with_a_password_is_told_it() {
+    let registry = Registry::debian_with_password();
+    let sandbox = Sandbox::new();
+    sandbox.import_busybox();
+    let address = registry.address();
+    let name = format!("{address}/app:1");
+    sandbox.dhow(["tag", "busybox", &name]).ok();
+    let config = sandbox.path("docker");
+    let dhow = |args: [&str; 3]| -> Ran {
+        let mut command = sandbox.command(args);
+        command.env("DOCKER_CONFIG", &config);
+        let path = std::env::var("PATH").unwrap_or_default();
+        command.env("PATH", format!("{}:{path}", sandbox.path("bin").display()));
+        command.output().expect("start dhow").into()
+    };
+    let denied = dhow(["push", "-q", &name]).fails(125);
+    assert!(denied.contains("denies access"), "{denied}");
+    assert!(denied.contains("config.json"), "{denied}");
+    // me:wrong, then me:secret.
+    let entry = |auth: &str| format!("{{\"auths\":{{\"{address}\":{{\"auth\":\"{auth}\"}}}}}}");
+    sandbox.write("docker/config.json", entry("bWU6d3Jvbmc="));
+    dhow(["push", "-q", &name]).fails(125);
+    sandbox.write("docker/config.json", entry("bWU6c2VjcmV0"));
+    dhow(["push", "-q", &name]).ok();
+    // A helper that keeps the password instead.
+    let helper = sandbox.write(
+        "bin/docker-credential-test",
+        format!(
+            "#!/bin/sh\nread -r name\n[ \"$1 $name\" = 'get {address}' ] || exit 1\necho '{{\"Username\":\"me\",\"Secret\":\"secret\"}}'\n"
+        ),
+    );
+    let mode = std::os::unix::fs::PermissionsExt::from_mode(0o755);
+    fs_err::set_permissions(helper, mode).expect("chmod");
+    sandbox.write("docker/config.json", "{\"credsStore\":\"test\"}");
+    dhow(["pull", "-q", &name]).ok();
+}
+
+#[test]
 fn skopeo_copies_out_of_the_embedded_registry_and_into_it() {
     let registry = Registry::embedded();
     let address = registry.address();
