@@ -5,6 +5,7 @@ use std::fs::{self, File};
 use std::os::unix::fs::DirBuilderExt as _;
 use std::path::Path;
 
+use dhow_layer::XattrFlavour;
 use nix::sched::{CloneFlags, unshare};
 use rustix::io::Errno;
 use rustix::mount::{MountFlags, MountPropagationFlags, UnmountFlags};
@@ -43,14 +44,16 @@ impl Store {
     pub(crate) fn mount_overlay(&self, overlay: &Overlay<'_>) -> Result<(), StoreError> {
         let lowers: Vec<String> = overlay.lowers.iter().map(|l| format!("{l}/fs")).collect();
         let mut options = format!(
-            "lowerdir={},upperdir={},workdir={},redirect_dir=off,metacopy=off,index=off",
+            "lowerdir={},upperdir={},workdir={},metacopy=off,index=off",
             lowers.join(":"),
             overlay.upper,
             overlay.work
         );
-        if self.flavour() == dhow_layer::XattrFlavour::User {
-            options.push_str(",userxattr");
-        }
+        options.push_str(match self.flavour() {
+            XattrFlavour::Trusted => ",redirect_dir=off",
+            // The only mode that the kernel takes together with userxattr.
+            XattrFlavour::User => ",userxattr,redirect_dir=nofollow",
+        });
         if overlay.volatile {
             options.push_str(",volatile");
         }

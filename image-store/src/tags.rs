@@ -86,7 +86,13 @@ impl Store {
     pub fn images(&self) -> Result<Vec<Image>, StoreError> {
         let mut images: Vec<Image> = Vec::new();
         let mut by_id: HashMap<Digest, usize> = HashMap::new();
+        let mut by_manifest: HashMap<String, usize> = HashMap::new();
         for (_, tag) in self.tags()? {
+            let manifest = tag.manifest.digest().to_string();
+            if let Some(index) = by_manifest.get(&manifest) {
+                images[*index].references.extend(tag.reference);
+                continue;
+            }
             let image = match Image::read(self, &tag.manifest) {
                 Ok(image) => image,
                 // Removed and collected since its name was read.
@@ -97,6 +103,7 @@ impl Store {
                 images.push(image);
                 images.len() - 1
             });
+            by_manifest.insert(manifest, index);
             images[index].references.extend(tag.reference);
         }
         images.sort_by(|a, b| b.created().cmp(&a.created()).then(a.id.cmp(&b.id)));

@@ -6,7 +6,7 @@ use std::io::Write as _;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::path::Path;
 
-use dhow_image::{DiffId, Digest, ImageReference, Platform, Silent};
+use dhow_image::{DiffId, Digest, ImageReference, Platform};
 use dhow_image_store::{Image, ImportConfig, Lease, Store, enter_private_mounts};
 
 fn is_root() -> bool {
@@ -223,6 +223,27 @@ fn an_identical_import_is_kept_once() {
     assert_eq!(count(&store.root().join("trees")), 1);
 }
 
+/// All of the above once more, where this process is root of a user namespace only.
+#[test]
+fn the_same_holds_in_a_user_namespace() {
+    let run = std::process::Command::new("unshare")
+        .args(["--user", "--map-root-user", "--mount"])
+        .arg(std::env::current_exe().unwrap())
+        .args(["--skip", "the_same_holds", "--skip", "three_hundred"])
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&run.stderr);
+    if said.contains("unshare:") {
+        // This machine allows no user namespaces; there is nothing to hold.
+        return;
+    }
+    assert!(
+        run.status.success(),
+        "{}{said}",
+        String::from_utf8_lossy(&run.stdout)
+    );
+}
+
 fn count(path: &Path) -> usize {
     std::fs::read_dir(path).unwrap().count()
 }
@@ -246,7 +267,6 @@ fn a_damaged_import_leaves_nothing() {
     };
     store.import(&lease, gz.as_slice(), config).unwrap_err();
     assert_eq!(count(&store.root().join("trees")), 0);
-    let _ = Silent;
     let mode = store
         .root()
         .join("trees")
