@@ -7,7 +7,8 @@ use std::time::{Duration, Instant};
 
 use dhow_image::{TransferError, TransferErrorKind};
 use serde::Deserialize;
-use ureq::http::{Method, header};
+use ureq::Body;
+use ureq::http::{Method, Response, header};
 
 use crate::challenge::Challenge;
 use crate::credentials::{Credentials, Login};
@@ -152,14 +153,7 @@ impl Authorizer {
                 ),
             ));
         }
-        let mut url = realm.to_owned();
-        let mut separator = if realm.contains('?') { '&' } else { '?' };
-        let service = service.map(|service| ("service", service));
-        let scopes = scope.split(' ').map(|scope| ("scope", scope));
-        for (name, value) in service.into_iter().chain(scopes) {
-            url = format!("{url}{separator}{name}={}", encoded(value));
-            separator = '&';
-        }
+        let url = token_url(realm, service, scope);
         let mut headers = Vec::new();
         if let Some(login) = self.login(endpoint.registry())? {
             headers.push((header::AUTHORIZATION, login.basic()));
@@ -178,32 +172,41 @@ impl Authorizer {
                 return Err(TransferError::caused(TransferErrorKind::Other, what, error));
             }
         };
-        let mut text = Vec::new();
-        let read = response
-            .into_body()
-            .into_reader()
-            .take(LONGEST)
-            .read_to_end(&mut text);
-        let broken = |error: Box<dyn std::error::Error + Send + Sync>| {
+        read_token(response).map_err(|error| {
             TransferError::caused(TransferErrorKind::Other, format!("{doing} {what}"), error)
-        };
-        read.map_err(|error| broken(error.into()))?;
-        let answer: TokenAnswer =
-            serde_json::from_slice(&text).map_err(|error| broken(error.into()))?;
-        let value = answer
-            .token
-            .or(answer.access_token)
-            .filter(|token| token.bytes().all(|b| b.is_ascii_graphic()) && !token.is_empty())
-            .ok_or_else(|| broken("the answer holds no token".into()))?;
-        let life = answer
-            .expires_in
-            .unwrap_or(ORDINARY_LIFE)
-            .clamp(ORDINARY_LIFE, 86_400);
-        Ok(Token {
-            value,
-            until: Instant::now() + Duration::from_secs(life),
         })
     }
+}
+
+/// The address at which a token for a scope is asked for.
+fn token_url(realm: &str, service: Option<&str>, scope: &str) -> String {
+    let mut url = realm.to_owned();
+    let mut separator = if realm.contains('?') { '&' } else { '?' };
+    let service = service.map(|service| ("service", service));
+    let scopes = scope.split(' ').map(|scope| ("scope", scope));
+    for (name, value) in service.into_iter().chain(scopes) {
+        url = format!("{url}{separator}{name}={}", encoded(value));
+        separator = '&';
+    }
+    url
+}
+
+fn read_token(response: Response<Body>) -> Result<Token, Box<dyn std::error::Error + Send + Sync>> {
+    let mut text = Vec::new();
+    let body = response.into_body().into_reader();
+    body.take(LONGEST).read_to_end(&mut text)?;
+    let answer: TokenAnswer = serde_json::from_slice(&text)?;
+    let value = answer
+        .token
+        .or(answer.access_token)
+        .filter(|token| token.bytes().all(|b| b.is_ascii_graphic()) && !token.is_empty())
+        .ok_or("the answer holds no token")?;
+    let life = answer.expires_in.unwrap_or(ORDINARY_LIFE);
+    let life = life.clamp(ORDINARY_LIFE, 86_400);
+    Ok(Token {
+        value,
+        until: Instant::now() + Duration::from_secs(life),
+    })
 }
 
 /// A value in a query: RFC 3986, section 2.

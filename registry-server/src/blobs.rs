@@ -84,14 +84,7 @@ pub(crate) async fn get(
             last - first + 1,
             Some(format!("bytes {first}-{last}/{size}")),
         ),
-        Part::Unsatisfiable => {
-            return Err(Refusal::new(
-                Code::SizeInvalid,
-                format!("{digest} has {size} bytes, none of which were asked for"),
-            )
-            .status(StatusCode::RANGE_NOT_SATISFIABLE)
-            .header(header::CONTENT_RANGE, format!("bytes */{size}")));
-        }
+        Part::Unsatisfiable => return Err(unsatisfiable(&digest, size)),
     };
     let mut file = tokio::fs::File::from_std(file);
     file.set_max_buf_size(PIECE);
@@ -125,6 +118,15 @@ pub(crate) async fn delete(
         })
         .await?;
     empty(StatusCode::ACCEPTED, [])
+}
+
+fn unsatisfiable(digest: &Digest, size: u64) -> Refusal {
+    Refusal::new(
+        Code::SizeInvalid,
+        format!("{digest} has {size} bytes, none of which were asked for"),
+    )
+    .status(StatusCode::RANGE_NOT_SATISFIABLE)
+    .header(header::CONTENT_RANGE, format!("bytes */{size}"))
 }
 
 fn unknown(digest: &Digest) -> Refusal {

@@ -95,24 +95,10 @@ pub(crate) async fn put(
         .map(route::tag)
         .collect::<Result<_, Refusal>>()?;
     let extra_tags: Vec<String> = tags.iter().map(ToString::to_string).collect();
-    let digest = match &manifest {
-        ManifestName::Digest(digest) => {
-            let mut hasher = Hasher::new(digest.algorithm());
-            hasher.update(&bytes);
-            let actual = hasher.finish();
-            if actual != *digest {
-                return Err(Refusal::new(
-                    Code::DigestInvalid,
-                    format!("the manifest's digest is {actual} and not {digest}"),
-                ));
-            }
-            actual
-        }
-        ManifestName::Tag(tag) => {
-            tags.push(tag.clone());
-            Digest::of(&bytes)
-        }
-    };
+    if let ManifestName::Tag(tag) = &manifest {
+        tags.push(tag.clone());
+    }
+    let digest = checked_digest(&manifest, &bytes)?;
     let subject = contents.subject();
     let stored = StoredManifest {
         digest: digest.clone(),
@@ -135,14 +121,9 @@ pub(crate) async fn put(
             (CONTENT_DIGEST, digest.to_string()),
         ],
     )?;
-    let more = [
-        (SUBJECT, subject.map(|subject| subject.to_string())),
-        (
-            TAGGED,
-            (!extra_tags.is_empty()).then(|| extra_tags.join(", ")),
-        ),
-    ];
-    for (name, value) in more {
+    let tagged = (!extra_tags.is_empty()).then(|| extra_tags.join(", "));
+    let subject = subject.map(|subject| subject.to_string());
+    for (name, value) in [(SUBJECT, subject), (TAGGED, tagged)] {
         if let Some(value) = value.and_then(|value| HeaderValue::try_from(value).ok()) {
             response.headers_mut().insert(name, value);
         }
@@ -173,6 +154,23 @@ pub(crate) async fn delete(
         })
         .await?;
     empty(StatusCode::ACCEPTED, [])
+}
+
+/// The digest of a manifest, which has to be the one that it is put under, if it is put under one.
+fn checked_digest(manifest: &ManifestName, bytes: &[u8]) -> Result<Digest, Refusal> {
+    let ManifestName::Digest(digest) = manifest else {
+        return Ok(Digest::of(bytes));
+    };
+    let mut hasher = Hasher::new(digest.algorithm());
+    hasher.update(bytes);
+    let actual = hasher.finish();
+    match actual == *digest {
+        true => Ok(actual),
+        false => Err(Refusal::new(
+            Code::DigestInvalid,
+            format!("the manifest's digest is {actual} and not {digest}"),
+        )),
+    }
 }
 
 /// The media type to keep: the header's, which may not contradict the document's own.
