@@ -172,6 +172,26 @@ runtime_update_changes_limits() {
     holds "$said" 17
 }
 
+# v2 gives no controllers to cgroups below one with processes in it.
+runtime_names_a_cgroup_with_processes_above() {
+    [ "$mode" = v2 ] || return 0
+    mkdir /sys/fs/cgroup/busy
+    said=$(sh -c 'echo 0 >/sys/fs/cgroup/busy/cgroup.procs; sleep 100 >/dev/null 2>&1 & echo $!')
+    bundle below '"memory": { "limit": 33554432 }' 'echo runs'
+    sed -i 's|/dhow-vm/below|/busy/below|' /data/bundles/below/config.json
+    status=0
+    refused=$(rt run --bundle /data/bundles/below below 2>&1) || status=$?
+    # A relative path is beside the own cgroup for the same reason.
+    sed -i 's|/busy/below|beside|' /data/bundles/below/config.json
+    beside=$(sh -c 'echo 0 >/sys/fs/cgroup/busy/cgroup.procs; exec "$@"' sh "$runtime" --root /run/runtime run --bundle /data/bundles/below beside)
+    kill "$said"
+    [ "$status" = 1 ] || fail "status $status: $refused"
+    holds "$refused" 'has processes in it'
+    holds "$refused" /sys/fs/cgroup/busy
+    holds "$beside" runs
+    [ ! -e /sys/fs/cgroup/busy/below ] || fail "a cgroup is left"
+}
+
 # From here on: what needs CAP_SYS_RESOURCE.
 runtime_raises_rlimits() {
     ulimit -n 1024
@@ -191,4 +211,4 @@ runtime_gives_every_capability() {
 
 check runtime_runs_and_gives_the_status runtime_own_cgroup_is_the_root_it_sees runtime_memory_limit_kills runtime_cpu_quota_holds runtime_cpuset_holds \
     runtime_pids_limit_holds runtime_write_rate_holds runtime_device_rules_hold runtime_exec_joins_the_cgroup runtime_pause_freezes \
-    runtime_update_changes_limits runtime_raises_rlimits runtime_lowers_oom_score runtime_gives_every_capability
+    runtime_update_changes_limits runtime_names_a_cgroup_with_processes_above runtime_raises_rlimits runtime_lowers_oom_score runtime_gives_every_capability

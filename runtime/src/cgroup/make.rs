@@ -112,13 +112,14 @@ fn hand_down_controllers(hierarchy: &Hierarchy, directory: &Directory) -> Result
             .split_whitespace()
             .map(|name| format!("+{name}"))
             .collect();
-        // All or nothing in one write; one by one where one of them cannot be had.
-        if parent
-            .try_write("cgroup.subtree_control", &all.join(" "))
-            .is_err()
-        {
-            for one in &all {
-                let _ = parent.try_write("cgroup.subtree_control", one);
+        match parent.try_write("cgroup.subtree_control", &all.join(" ")) {
+            // It has processes of its own. Some controllers could be enabled nevertheless, which would shut it to others.
+            Ok(()) | Err(Errno::BUSY) => {}
+            // All or nothing; one by one where one of them cannot be had.
+            Err(_) => {
+                for one in &all {
+                    let _ = parent.try_write("cgroup.subtree_control", one);
+                }
             }
         }
     }
