@@ -85,6 +85,7 @@ pub fn plan(id: &str, options: &CreateOptions) -> Result<InitPlan, Error> {
 /// # Errors
 /// What failed; nothing is left then.
 pub fn create(runtime: &Runtime, id: &str, options: &CreateOptions) -> Result<(), Error> {
+    crate::container::check_id(id)?;
     let bundle = Bundle::load(&options.bundle)?;
     check_terminal(&bundle, options, true)?;
     let plan = InitPlan::create(&bundle, &request(id, options, false))?.within(bounding_set());
@@ -109,6 +110,7 @@ pub fn create(runtime: &Runtime, id: &str, options: &CreateOptions) -> Result<()
 /// # Errors
 /// What failed; nothing is left then.
 pub fn run(runtime: &Runtime, id: &str, options: &CreateOptions) -> Result<Outcome, Error> {
+    crate::container::check_id(id)?;
     let bundle = Bundle::load(&options.bundle)?;
     check_terminal(&bundle, options, options.detach)?;
     let plan = InitPlan::create(&bundle, &request(id, options, true))?.within(bounding_set());

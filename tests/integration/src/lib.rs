@@ -2,6 +2,7 @@
 
 mod base_images;
 mod builds;
+mod bundle;
 mod http;
 mod leftovers;
 mod programs;
@@ -9,6 +10,7 @@ pub mod registry;
 mod sandbox;
 
 pub use base_images::base_image;
+pub use bundle::Bundle;
 pub use http::{Answer, await_page, free_port};
 pub use programs::program;
 pub use sandbox::{Ran, RemovedAtEnd, Sandbox, ran};

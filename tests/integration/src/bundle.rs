@@ -1,0 +1,257 @@
+//! An OCI bundle of busybox, and the runtime's commands on its container.
+
+use std::ffi::OsStr;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+
+use crate::{Ran, Sandbox, program};
+
+/// A bundle with its container's id. The container goes with it.
+pub struct Bundle {
+    dir: PathBuf,
+    root: PathBuf,
+    id: String,
+    /// The configuration; written at each command.
+    pub config: Value,
+}
+
+impl Sandbox {
+    /// A bundle of busybox from the runtime's own template, without a terminal, whose program is `sh -c SCRIPT`.
+    ///
+    /// # Panics
+    /// When it cannot be made.
+    pub fn bundle(&self, script: &str) -> Bundle {
+        static COUNT: AtomicU64 = AtomicU64::new(0);
+        let number = COUNT.fetch_add(1, Ordering::Relaxed);
+        let id = format!("dhow-test-{}-{number}", std::process::id());
+        let dir = self.path(&id);
+        let rootfs = dir.join("rootfs");
+        for name in ["bin", "etc", "tmp", "root", "proc", "sys", "dev"] {
+            fs_err::create_dir_all(rootfs.join(name)).expect("create");
+        }
+        fs_err::copy("/bin/busybox", rootfs.join("bin/busybox")).expect("package busybox-static");
+        for applet in [
+            "sh", "cat", "ls", "id", "ps", "sleep", "echo", "mount", "mkdir", "touch", "grep",
+            "true", "false", "stat", "readlink", "hostname", "kill", "head", "wc", "tty", "stty",
+            "pwd", "env", "chmod", "umask", "test", "ip", "dd", "mknod", "ln", "rm", "unshare",
+            "setsid", "date",
+        ] {
+            std::os::unix::fs::symlink("busybox", rootfs.join("bin").join(applet))
+                .expect("symlink");
+        }
+        fs_err::write(
+            rootfs.join("etc/passwd"),
+            "root:x:0:0:root:/root:/bin/sh\nuser:x:1000:1000:user:/tmp:/bin/sh\n",
+        )
+        .expect("passwd");
+        let made = Command::new(program("dhow-runtime"))
+            .args(["spec", "--bundle"])
+            .arg(&dir)
+            .status()
+            .expect("start dhow-runtime");
+        assert!(made.success());
+        let text = fs_err::read(dir.join("config.json")).expect("config.json");
+        let mut config: Value = serde_json::from_slice(&text).expect("JSON");
+        config["process"]["terminal"] = json!(false);
+        config["process"]["args"] = json!(["sh", "-c", script]);
+        config["linux"]["cgroupsPath"] = json!(format!("/dhow-test/{id}"));
+        Bundle {
+            dir,
+            root: self.path("runtime"),
+            id,
+            config,
+        }
+    }
+}
+
+impl Bundle {
+    /// The container's id.
+    pub fn id(&self) -> &str {
+        &self.id
+    }
+
+    /// A path in the bundle.
+    pub fn path(&self, name: impl AsRef<Path>) -> PathBuf {
+        self.dir.join(name)
+    }
+
+    /// The directory of the runtime's records.
+    pub fn root(&self) -> &Path {
+        &self.root
+    }
+
+    /// Writes the configuration.
+    ///
+    /// # Panics
+    /// When it cannot be written.
+    pub fn write_config(&self) {
+        fs_err::write(self.path("config.json"), self.config.to_string()).expect("config.json");
+    }
+
+    /// A command of the runtime's with this root, ended by force if it hangs.
+    pub fn command<I, S>(&self, args: I) -> Command
+    where
+        I: IntoIterator<Item = S>,
+        S: AsRef<OsStr>,
+    {
+        let mut command = Command::new("timeout");
+        command
+            .args(["--foreground", "--kill-after=1", "60"])
+            .arg(program("dhow-runtime"))
+            .arg("--root")
+            .arg(&self.root)
+            .args(args)
+            .current_dir(&self.dir)
+            .stdin(Stdio::null());
+        command
+    }
+
+    /// Runs a command of the runtime's to its end. What a detached container writes goes nowhere.
+    ///
+    /// # Panics
+    /// When it cannot be started.
+    pub fn runtime<I, S>(&self, args: I) -> Ran
+    where
+        I: IntoIterator<Item = S>,
+        S: AsRef<OsStr>,
+    {
+        self.command(args)
+            .output()
+            .expect("start dhow-runtime")
+            .into()
+    }
+
+    /// Runs the container in the foreground.
+    ///
+    /// # Panics
+    /// When it cannot be started.
+    pub fn run(&self) -> Ran {
+        self.write_config();
+        self.runtime(["run", &self.id])
+    }
+
+    /// Creates the container with nothing on its standard streams.
+    ///
+    /// # Panics
+    /// When it cannot be started.
+    pub fn create(&self) -> Ran {
+        self.write_config();
+        self.quiet(["create", &self.id])
+    }
+
+    /// Runs a command whose container's standard streams lead nowhere; its own words come through a log.
+    ///
+    /// # Panics
+    /// When it cannot be started.
+    pub fn quiet<I, S>(&self, args: I) -> Ran
+    where
+        I: IntoIterator<Item = S>,
+        S: AsRef<OsStr>,
+    {
+        use std::os::unix::process::ExitStatusExt;
+        let log = self.path("log.json");
+        let _ = fs_err::remove_file(&log);
+        let mut all: Vec<std::ffi::OsString> = vec![
+            "--log".into(),
+            log.clone().into(),
+            "--log-format".into(),
+            "json".into(),
+        ];
+        all.extend(args.into_iter().map(|arg| arg.as_ref().to_owned()));
+        let status = self
+            .command(all)
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .status()
+            .expect("start dhow-runtime");
+        Ran {
+            status: status
+                .code()
+                .unwrap_or_else(|| -status.signal().unwrap_or(0)),
+            stdout: String::new(),
+            stderr: fs_err::read_to_string(&log).unwrap_or_default(),
+        }
+    }
+
+    /// Creates and starts the container in the background.
+    ///
+    /// # Panics
+    /// When it fails.
+    pub fn start(&self) {
+        self.create().ok();
+        self.runtime(["start", &self.id]).ok();
+    }
+
+    /// Executes a shell script in the container.
+    ///
+    /// # Panics
+    /// When it cannot be started.
+    pub fn exec(&self, script: &str) -> Ran {
+        self.runtime(["exec", &self.id, "sh", "-c", script])
+    }
+
+    /// The container's state; null when there is none.
+    ///
+    /// # Panics
+    /// When it is no JSON.
+    pub fn state(&self) -> Value {
+        let ran = self.runtime(["state", &self.id]);
+        match ran.status {
+            0 => serde_json::from_str(&ran.stdout).expect("JSON"),
+            _ => Value::Null,
+        }
+    }
+
+    /// Waits until the container has a status.
+    ///
+    /// # Panics
+    /// When it does not come.
+    #[track_caller]
+    pub fn await_status(&self, status: &str) {
+        let end = Instant::now() + Duration::from_secs(20);
+        while self.state()["status"] != status {
+            assert!(Instant::now() < end, "it is {}", self.state());
+            std::thread::sleep(Duration::from_millis(10));
+        }
+    }
+
+    /// The directories of the container's cgroup that are there.
+    ///
+    /// # Panics
+    /// When /sys/fs/cgroup cannot be read.
+    pub fn cgroups(&self) -> Vec<PathBuf> {
+        let path = self.config["linux"]["cgroupsPath"]
+            .as_str()
+            .unwrap_or_default();
+        let below = |top: PathBuf| top.join(path.trim_start_matches('/'));
+        let mut places = vec![below(PathBuf::from("/sys/fs/cgroup"))];
+        for entry in fs_err::read_dir("/sys/fs/cgroup").expect("cgroups") {
+            places.push(below(entry.expect("entry").path()));
+        }
+        places.retain(|place| place.is_dir());
+        places
+    }
+
+    /// Asserts that nothing of the container is left: record, cgroup, mount.
+    ///
+    /// # Panics
+    /// When something is.
+    #[track_caller]
+    pub fn assert_nothing_left(&self) {
+        assert!(!self.root.join(&self.id).exists(), "a record is left");
+        assert_eq!(self.cgroups(), Vec::<PathBuf>::new(), "a cgroup is left");
+        let mounts = fs_err::read_to_string("/proc/self/mountinfo").expect("mountinfo");
+        let dir = self.dir.display().to_string();
+        assert!(!mounts.contains(&dir), "a mount is left");
+    }
+}
+
+impl Drop for Bundle {
+    fn drop(&mut self) {
+        let _ = self.command(["delete", "--force", &self.id]).output();
+    }
+}

@@ -1,0 +1,242 @@
+//! The attacks that other runtimes fell to, tried from a bundle or from inside a container. Each must fail.
+
+use std::os::unix::fs::{PermissionsExt, symlink};
+
+use dhow_integration_tests::{Sandbox, program};
+use serde_json::json;
+
+/// CVE-2024-21626: a descriptor of the host's, leaked to the container or taken for its working directory.
+#[test]
+fn no_descriptor_and_no_directory_of_the_hosts_leaks() {
+    let sandbox = Sandbox::new();
+    let mut bundle = sandbox.bundle("ls -l /proc/self/fd");
+    let out = bundle.run().ok();
+    assert!(
+        !out.contains(&*bundle.root().to_string_lossy()) && !out.contains("cgroup"),
+        "{out}"
+    );
+    for number in 3..30 {
+        bundle.config["process"]["args"] = json!(["pwd"]);
+        bundle.config["process"]["cwd"] = json!(format!("/proc/self/fd/{number}"));
+        let ran = bundle.run();
+        assert_ne!(ran.status, 0, "fd {number}: {}", ran.stdout);
+        assert_eq!(ran.stdout, "");
+    }
+    bundle.assert_nothing_left();
+
+    let mut bundle = sandbox.bundle("sleep 100");
+    bundle.config["root"]["readonly"] = json!(false);
+    bundle.start();
+    for number in 3..30 {
+        // By a link of the container's own, too.
+        let link = bundle.path("rootfs/link");
+        let _ = std::fs::remove_file(&link);
+        symlink(format!("/proc/self/fd/{number}"), &link).unwrap();
+        for cwd in [format!("/proc/self/fd/{number}"), "/link".to_owned()] {
+            let ran = bundle.runtime(["exec", "--cwd", &*cwd, bundle.id(), "ls", "../../.."]);
+            assert_ne!(ran.status, 0, "fd {number}: {}", ran.stdout);
+        }
+    }
+}
+
+/// CVE-2019-5736: the container's program, and what `exec` runs, is the runtime itself, which another process then tries
+/// to overwrite through /proc/PID/exe, while it runs and after.
+#[test]
+fn the_runtimes_binary_cannot_be_overwritten() {
+    let sandbox = Sandbox::new();
+    // A copy, so that a success of the attack hurts nobody.
+    let copy = sandbox.path("dhow-runtime");
+    fs_err::copy(program("dhow-runtime"), &copy).unwrap();
+    let before = fs_err::read(&copy).unwrap();
+    let mut bundle = sandbox.bundle(
+        "for i in 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20; do \
+           for p in /proc/[0-9]*; do \
+             case $(readlink $p/exe) in */busybox) ;; *) \
+               exec 7<$p/exe && echo caught >> /tmp/log; \
+               (echo overwritten > $p/exe) 2>>/tmp/log; (echo overwritten > /proc/self/fd/7) 2>>/tmp/log; \
+               mount -o remount,rw $p/exe 2>>/tmp/log; ;; \
+             esac; \
+           done; sleep 0.05; \
+         done; (echo overwritten > /proc/self/fd/7) 2>>/tmp/log; sleep 100",
+    );
+    bundle.config["root"]["readonly"] = json!(false);
+    bundle.config["process"]["capabilities"] = json!({
+        "bounding": ["CAP_SYS_ADMIN", "CAP_SYS_PTRACE", "CAP_DAC_OVERRIDE"],
+        "effective": ["CAP_SYS_ADMIN", "CAP_SYS_PTRACE", "CAP_DAC_OVERRIDE"],
+        "permitted": ["CAP_SYS_ADMIN", "CAP_SYS_PTRACE", "CAP_DAC_OVERRIDE"]
+    });
+    bundle.start();
+    let end = std::time::Instant::now() + std::time::Duration::from_millis(1500);
+    while std::time::Instant::now() < end {
+        // The interpreter of the script is the runtime that executes it.
+        fs_err::write(bundle.path("rootfs/bin/trap"), "#!/proc/self/exe\n").unwrap();
+        fs_err::set_permissions(
+            bundle.path("rootfs/bin/trap"),
+            PermissionsExt::from_mode(0o755),
+        )
+        .unwrap();
+        let _ = std::process::Command::new("timeout")
+            .arg("20")
+            .arg(&copy)
+            .arg("--root")
+            .arg(bundle.root())
+            .args(["exec", bundle.id(), "/bin/trap", "features"])
+            .output()
+            .unwrap();
+    }
+    assert!(
+        fs_err::read(&copy).unwrap() == before,
+        "the runtime was overwritten"
+    );
+}
+
+/// CVE-2019-19921, CVE-2021-30465: a link in the image at the place of a mount.
+#[test]
+fn mounts_stay_inside_the_root() {
+    let sandbox = Sandbox::new();
+    let mut bundle = sandbox.bundle("ls /elsewhere; true");
+    let outside = sandbox.path("outside");
+    fs_err::create_dir_all(&outside).unwrap();
+    for link in ["away", "up"] {
+        let target = match link {
+            "away" => outside.display().to_string(),
+            _ => format!("../../../../../../../../..{}", outside.display()),
+        };
+        symlink(target, bundle.path("rootfs").join(link)).unwrap();
+        bundle.config["mounts"].as_array_mut().unwrap().push(json!(
+            {"destination": format!("/{link}/made"), "type": "tmpfs", "source": "tmpfs"}
+        ));
+    }
+    bundle.run().ok();
+    assert_eq!(
+        fs_err::read_dir(&outside).unwrap().count(),
+        0,
+        "something was made outside"
+    );
+    bundle.assert_nothing_left();
+
+    // /proc must be where it is said to be: a link would make others write elsewhere.
+    let bundle = sandbox.bundle("true");
+    fs_err::remove_dir(bundle.path("rootfs/proc")).unwrap();
+    fs_err::create_dir(bundle.path("rootfs/other")).unwrap();
+    symlink("other", bundle.path("rootfs/proc")).unwrap();
+    let message = bundle.run().fails(1);
+    assert!(message.contains("links are not followed here"), "{message}");
+    bundle.assert_nothing_left();
+}
+
+/// CVE-2025-31133, CVE-2025-52565: the image's own /dev/null, /dev/console or /dev/pts in the place of real ones.
+#[test]
+fn masks_and_console_do_not_trust_the_image() {
+    let sandbox = Sandbox::new();
+    let mut bundle =
+        sandbox.bundle("cat /proc/keys | wc -c; echo evil > /proc/keys; cat /proc/sysrq-trigger");
+    // No /dev from the mounts: the image's stands.
+    bundle.config["mounts"]
+        .as_array_mut()
+        .unwrap()
+        .retain(|mount| !mount["destination"].as_str().unwrap().starts_with("/dev"));
+    symlink(
+        "/proc/sys/kernel/core_pattern",
+        bundle.path("rootfs/dev/null"),
+    )
+    .unwrap();
+    let before = fs_err::read("/proc/sys/kernel/core_pattern").unwrap();
+    let ran = bundle.run();
+    assert!(
+        ran.stdout.starts_with("0\n") || ran.status != 0,
+        "{}",
+        ran.stdout
+    );
+    assert_eq!(
+        fs_err::read("/proc/sys/kernel/core_pattern").unwrap(),
+        before
+    );
+    bundle.assert_nothing_left();
+
+    let mut bundle = sandbox.bundle("true");
+    bundle.config["process"]["terminal"] = json!(true);
+    bundle.config["mounts"]
+        .as_array_mut()
+        .unwrap()
+        .retain(|mount| mount["destination"] != "/dev/pts");
+    let socket = sandbox.path("console.sock");
+    let _listener = std::os::unix::net::UnixListener::bind(&socket).unwrap();
+    bundle.write_config();
+    let log = bundle
+        .quiet([
+            "create",
+            "--console-socket",
+            socket.to_str().unwrap(),
+            bundle.id(),
+        ])
+        .fails(1);
+    assert!(log.contains("/dev/pts"), "{log}");
+    bundle.assert_nothing_left();
+}
+
+/// CVE-2025-52881: writes to /proc that a mount of the bundle's leads elsewhere.
+#[test]
+fn procfs_writes_reach_procfs() {
+    let sandbox = Sandbox::new();
+    let mut bundle = sandbox.bundle("cat /proc/sys/net/ipv4/ip_forward; cat /target");
+    let target = sandbox.write("target", "untouched\n");
+    bundle.config["linux"]["sysctl"] = json!({"net.ipv4.ip_forward": "1"});
+    let mounts = bundle.config["mounts"].as_array_mut().unwrap();
+    mounts.push(json!({"destination": "/target", "source": target, "options": ["bind", "ro"]}));
+    let before = fs_err::read_to_string("/proc/sys/net/ipv4/ip_forward").unwrap();
+    assert_eq!(bundle.run().ok(), "1\nuntouched");
+    assert_eq!(
+        fs_err::read_to_string("/proc/sys/net/ipv4/ip_forward").unwrap(),
+        before
+    );
+    bundle.config["linux"]["sysctl"] = json!({"net/../../kernel/core_pattern": "x"});
+    bundle.run().fails(1);
+    bundle.assert_nothing_left();
+}
+
+/// CVE-2022-29162: capabilities that nobody asked for.
+#[test]
+fn nothing_is_inheritable_that_was_not_asked_for() {
+    let sandbox = Sandbox::new();
+    let bundle = sandbox.bundle("sleep 100");
+    bundle.start();
+    let sets = bundle.runtime([
+        "exec",
+        "--cap",
+        "CAP_NET_RAW",
+        bundle.id(),
+        "grep",
+        "-E",
+        "Cap(Inh|Amb)",
+        "/proc/self/status",
+    ]);
+    assert_eq!(
+        sets.ok(),
+        "CapInh:\t0000000000000000\nCapAmb:\t0000000000000000"
+    );
+}
+
+/// The process that enters cannot be looked into by one with the container's powers, nor does it bring the host's
+/// environment.
+#[test]
+fn exec_brings_nothing_of_the_hosts() {
+    let sandbox = Sandbox::new();
+    let bundle = sandbox.bundle("sleep 100");
+    bundle.start();
+    let output = bundle
+        .command([
+            "exec",
+            bundle.id(),
+            "sh",
+            "-c",
+            "env; cat /proc/self/cgroup; ls -l /proc/self/fd",
+        ])
+        .env("SECRET", "of-the-host")
+        .output()
+        .unwrap();
+    let out = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(!out.contains("SECRET"), "{out}");
+    assert!(out.contains("0::/\n"), "{out}");
+    assert!(!out.contains("dhow-test"), "{out}");
+}

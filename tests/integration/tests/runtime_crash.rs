@@ -1,0 +1,150 @@
+//! What a crash leaves can be deleted, and many containers at a time come out right.
+
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use dhow_integration_tests::{Bundle, Sandbox, program};
+use serde_json::json;
+
+/// `create` in a session of its own, to be killed.
+fn begin_create(bundle: &Bundle) -> std::process::Child {
+    bundle.write_config();
+    Command::new(program("dhow-runtime"))
+        .arg("--root")
+        .arg(bundle.root())
+        .args(["create", bundle.id()])
+        .current_dir(bundle.path(""))
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap()
+}
+
+#[test]
+fn a_creator_killed_at_any_moment_leaves_nothing_that_delete_cannot_clean() {
+    let sandbox = Sandbox::new();
+    let bundle = sandbox.bundle("sleep 100");
+    for step in 0..40 {
+        let mut child = begin_create(&bundle);
+        std::thread::sleep(Duration::from_micros(150 * step));
+        child.kill().unwrap();
+        child.wait().unwrap();
+        bundle.runtime(["delete", "--force", bundle.id()]).ok();
+        bundle.assert_nothing_left();
+    }
+}
+
+#[test]
+fn a_creator_killed_in_its_hook() {
+    let sandbox = Sandbox::new();
+    let mut bundle = sandbox.bundle("sleep 100");
+    bundle.config["hooks"] =
+        json!({"createRuntime": [{"path": "/bin/sleep", "args": ["sleep", "3"]}]});
+    let mut child = begin_create(&bundle);
+    let end = Instant::now() + Duration::from_secs(10);
+    while bundle.state()["status"] != "creating" && Instant::now() < end {
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    child.kill().unwrap();
+    child.wait().unwrap();
+    bundle.runtime(["delete", "--force", bundle.id()]).ok();
+    bundle.assert_nothing_left();
+}
+
+#[test]
+fn a_half_written_record_is_told_and_deleted() {
+    let sandbox = Sandbox::new();
+    let bundle = sandbox.bundle("true");
+    for content in ["", "{", "{\"id\": 1}"] {
+        let dir = bundle.root().join(bundle.id());
+        fs_err::create_dir_all(&dir).unwrap();
+        fs_err::write(dir.join("state.json"), content).unwrap();
+        let message = bundle.runtime(["state", bundle.id()]).fails(1);
+        assert!(message.contains("delete --force"), "{message}");
+        bundle.runtime(["start", bundle.id()]).fails(1);
+        bundle.runtime(["list"]).ok();
+        bundle.runtime(["delete", "--force", bundle.id()]).ok();
+        bundle.assert_nothing_left();
+    }
+}
+
+#[test]
+fn a_killed_run_leaves_a_container_that_can_be_deleted() {
+    let sandbox = Sandbox::new();
+    let bundle = sandbox.bundle("echo on; sleep 100");
+    bundle.write_config();
+    let mut child = Command::new(program("dhow-runtime"))
+        .arg("--root")
+        .arg(bundle.root())
+        .args(["run", bundle.id()])
+        .current_dir(bundle.path(""))
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .spawn()
+        .unwrap();
+    bundle.await_status("running");
+    child.kill().unwrap();
+    child.wait().unwrap();
+    bundle.runtime(["delete", "--force", bundle.id()]).ok();
+    bundle.assert_nothing_left();
+}
+
+#[test]
+fn many_at_a_time_each_with_its_own_status() {
+    let sandbox = Sandbox::new();
+    let mut bundle = sandbox.bundle("exit $STATUS");
+    bundle.config["process"]["env"] = json!(["PATH=/bin", "STATUS=42"]);
+    bundle.config["linux"]
+        .as_object_mut()
+        .unwrap()
+        .remove("cgroupsPath");
+    bundle.write_config();
+    let bundle = &bundle;
+    std::thread::scope(|scope| {
+        for worker in 0..16 {
+            scope.spawn(move || {
+                for turn in 0..13 {
+                    let id = format!("{}-{worker}-{turn}", bundle.id());
+                    let ran = bundle.runtime(["run", &id]);
+                    assert_eq!(ran.status, 42, "{id}: {}", ran.stderr);
+                }
+            });
+        }
+    });
+    assert_eq!(bundle.runtime(["list", "-q"]).ok(), "");
+    let mut left = Vec::new();
+    for entry in fs_err::read_dir(bundle.root()).unwrap() {
+        left.push(entry.unwrap().file_name());
+    }
+    assert_eq!(left, Vec::<std::ffi::OsString>::new());
+}
+
+#[test]
+fn two_starts_and_two_deletes_at_once_are_one() {
+    let sandbox = Sandbox::new();
+    let bundle = sandbox.bundle("sleep 100");
+    bundle.create().ok();
+    let bundle = &bundle;
+    let succeeded = |verb: &str| {
+        let mut children: Vec<_> = (0..2)
+            .map(|_| {
+                bundle
+                    .command([verb, bundle.id()])
+                    .stderr(Stdio::null())
+                    .spawn()
+                    .unwrap()
+            })
+            .collect();
+        children
+            .iter_mut()
+            .filter_map(|child| child.wait().ok())
+            .filter(std::process::ExitStatus::success)
+            .count()
+    };
+    assert_eq!(succeeded("start"), 1);
+    bundle.runtime(["kill", bundle.id(), "KILL"]).ok();
+    bundle.await_status("stopped");
+    assert_eq!(succeeded("delete"), 1);
+    bundle.assert_nothing_left();
+}
