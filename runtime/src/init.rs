@@ -204,6 +204,17 @@ impl Init {
             .ok_or_else(|| StepError::other("no root"))
     }
 
+    /// Makes the container's root the root, and closes what was open of it and of the host.
+    fn leave_host(
+        &mut self,
+        how: impl Fn(&RootDir) -> Result<(), StepError>,
+    ) -> Result<(), StepError> {
+        how(self.root()?)?;
+        self.root = None;
+        self.mask = mask::MaskSources::default();
+        Ok(())
+    }
+
     fn channel(&self) -> Result<&Channel, StepError> {
         self.resources
             .channel
@@ -258,12 +269,13 @@ impl Init {
             Step::MaskIfPresent { path } => self.mask(path),
             Step::ReadonlyIfPresent { path } => mask::make_read_only(self.root()?, path),
             Step::ReadonlyRoot => root::make_read_only(self.root()?),
-            Step::PivotRoot => root::pivot(self.root()?),
-            Step::MoveRoot => root::move_over(self.root()?),
+            Step::PivotRoot => self.leave_host(root::pivot),
+            Step::MoveRoot => self.leave_host(root::move_over),
             Step::PropagateRoot {
                 propagation,
                 recursive,
             } => root::propagate(*propagation, *recursive),
+            Step::MakeDirectory { path } if root::is_there(path) => Ok(()),
             Step::MakeDirectory { path } => root::make_directory(self.root()?, path),
             step => self.process_step(step),
         }
@@ -341,8 +353,10 @@ impl Init {
         self.channel()?
             .send(&Message::Ready)
             .doing(|| "tell the parent that all is ready".to_owned())?;
+        // A parent that dies before it has recorded this process must not leave it waiting for ever.
+        self.await_go()?;
         let Some(listener) = self.resources.listener.take() else {
-            return self.await_go();
+            return Ok(());
         };
         // The creator's part ends here. Whoever calls `start` is told from now on.
         self.resources.channel = None;

@@ -70,6 +70,10 @@ impl Parent<'_> {
 
     fn step(&mut self, step: &Step) -> Result<(), Error> {
         match step {
+            Step::LocateCgroup { path } => {
+                self.record.cgroup = Some(Cgroup::locate(path.as_deref(), &self.record.id)?);
+                Ok(())
+            }
             Step::CreateCgroup { path } => self.create_cgroup(path.as_deref()),
             Step::WriteRecord => self.write_record(),
             Step::EnterPidNamespace { path } => {
@@ -160,7 +164,7 @@ impl Parent<'_> {
                 .map_err(|errno| Error::system("hear from init", errno))?;
             match message {
                 Some(message) if wanted(&message) => return Ok(()),
-                Some(Message::Console(master)) => self.console = Some(master),
+                Some(Message::Console(master)) => self.take_console(master),
                 Some(Message::Failed(error)) => return Err(error.into()),
                 Some(_) => {}
                 None => return Err(self.died()),
@@ -176,12 +180,21 @@ impl Parent<'_> {
                 .receive()
                 .map_err(|errno| Error::system("hear from init", errno))?;
             match message {
-                Some(Message::Console(master)) => self.console = Some(master),
+                Some(Message::Console(master)) => self.take_console(master),
                 Some(Message::Failed(error)) => return Err(error.into()),
                 Some(_) => {}
                 None => return Ok(()),
             }
         }
+    }
+
+    /// Keeps the terminal, and gives it the size of the person's before the program looks at it.
+    fn take_console(&mut self, master: OwnedFd) {
+        if let Ok(size) = rustix::termios::tcgetwinsize(rustix::stdio::stdin()) {
+            // The relay tries again.
+            let _ = rustix::termios::tcsetwinsize(&master, size);
+        }
+        self.console = Some(master);
     }
 
     /// Why init may have ended without a word.

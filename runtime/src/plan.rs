@@ -10,6 +10,7 @@ mod step;
 use std::fmt;
 
 pub use build::CreateRequest;
+pub(crate) use mounts::clean;
 pub use process::{ProcessRequest, bounding_set};
 pub use step::{
     CapabilityBits, Carrier, DeviceNode, HookKind, IdRange, MountSource, NamespaceKind, Nature,

@@ -90,28 +90,39 @@ impl RootDir {
         Ok((self.make_directories(parent)?, name))
     }
 
-    /// Opens a directory; it and what is above it is made where it is missing.
+    /// Opens a directory; it and what is above it is made where it is missing, also where a link leads to it.
     pub(crate) fn make_directories(&self, path: &Path) -> Result<OwnedFd> {
-        match self.open(
-            path,
-            OFlags::PATH | OFlags::DIRECTORY,
-            ResolveFlags::empty(),
-        ) {
-            Err(Errno::NOENT) => {}
+        self.make_directories_within(path, 40)
+    }
+
+    fn make_directories_within(&self, path: &Path, links: u32) -> Result<OwnedFd> {
+        let open = || {
+            self.open(
+                path,
+                OFlags::PATH | OFlags::DIRECTORY,
+                ResolveFlags::empty(),
+            )
+        };
+        match open() {
+            Err(Errno::NOENT) if links > 0 => {}
             answer => return answer,
         }
         // What is missing has no links yet, so above it `..` would be the only way out of what was looked up.
-        match path.components().next_back() {
-            Some(Component::Normal(_)) => {}
+        let name = match path.components().next_back() {
+            Some(Component::Normal(name)) => name,
             _ => return Err(Errno::INVAL),
+        };
+        let above = path.parent().unwrap_or(Path::new("/"));
+        let parent = self.make_directories_within(above, links - 1)?;
+        if let Ok(target) = rustix::fs::readlinkat(&parent, name, Vec::new()) {
+            // A link to nothing yet. Where it leads is cleaned of `..`, and resolved inside the root like any path.
+            use std::os::unix::ffi::OsStrExt;
+            let target = Path::new(OsStr::from_bytes(target.to_bytes()));
+            let target = crate::plan::clean(&above.join(target));
+            return self.make_directories_within(&target, links - 1);
         }
-        let (parent, name) = self.parent(path)?;
         make_directory(parent.as_fd(), name)?;
-        self.open(
-            path,
-            OFlags::PATH | OFlags::DIRECTORY,
-            ResolveFlags::empty(),
-        )
+        open()
     }
 }
 

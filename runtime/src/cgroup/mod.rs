@@ -121,6 +121,24 @@ impl Cgroup {
         }
     }
 
+    /// Where [`Cgroup::create`] would make it, before anything is made: what is recorded first can be removed after a crash.
+    ///
+    /// # Errors
+    /// When the path is none, or there are no hierarchies.
+    pub fn locate(path: Option<&Path>, id: &str) -> Result<CgroupRecord, CgroupError> {
+        let hierarchies = hierarchies::mounted()?;
+        let directories = hierarchies::directories(&hierarchies, path, id)?;
+        let places = hierarchies.into_iter().zip(directories);
+        Ok(CgroupRecord {
+            places: places
+                .map(|(hierarchy, directory)| PlaceRecord {
+                    controllers: hierarchy.controllers,
+                    directory,
+                })
+                .collect(),
+        })
+    }
+
     fn make_places(
         &mut self,
         made: &mut Self,

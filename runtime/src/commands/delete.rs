@@ -82,9 +82,14 @@ pub(super) fn remove_all(
     record: Option<&Record>,
     spec: Option<&Spec>,
 ) -> Result<(), Error> {
-    if let Some(cgroup) = record.and_then(Record::cgroup) {
-        // Without a pid namespace of its own, processes outlive its init.
-        cgroup.kill_all(9)?;
+    if let Some(record) = record
+        && let Some(cgroup) = record.cgroup()
+    {
+        // Without a pid namespace of its own, processes outlive its init. Where there was no init yet, what is there is
+        // not the container's.
+        if record.pid != 0 {
+            cgroup.kill_all(9)?;
+        }
         cgroup.remove()?;
     }
     let list = hooks::of(

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use dhow_sys::mount::{self as attr, Attributes};
-use rustix::fs::{CWD, Mode, OFlags};
+use rustix::fs::CWD;
 use rustix::mount::{MoveMountFlags, OpenTreeFlags, UnmountFlags};
 
 use super::{Doing, StepError};
@@ -85,15 +85,14 @@ pub(super) fn propagate(propagation: u64, recursive: bool) -> Result<(), StepErr
         .doing(|| "give the root its propagation".to_owned())
 }
 
-/// Makes a directory of the container, where it is missing.
+/// Whether there is something at a path of the container; what it is, the step that enters it will say.
+pub(super) fn is_there(path: &Path) -> bool {
+    rustix::fs::access(path, rustix::fs::Access::EXISTS) != Err(rustix::io::Errno::NOENT)
+}
+
+/// Makes a directory of the container.
 pub(super) fn make_directory(root: &RootDir, path: &Path) -> Result<(), StepError> {
-    match rustix::fs::open(path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty()) {
-        Ok(_) => Ok(()),
-        Err(rustix::io::Errno::NOENT) => root
-            .make_directories(path)
-            .map(drop)
-            .doing(|| format!("make the working directory {}", path.display())),
-        // What it is, the step that enters it will say.
-        Err(_) => Ok(()),
-    }
+    root.make_directories(path)
+        .map(drop)
+        .doing(|| format!("make the working directory {}", path.display()))
 }

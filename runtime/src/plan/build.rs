@@ -116,8 +116,10 @@ impl InitPlan {
         request: &CreateRequest,
     ) {
         let path = linux.cgroups_path().clone();
-        self.push(Carrier::Parent, Step::CreateCgroup { path });
+        // First the record of what will be made: after a crash it is found by it.
+        self.push(Carrier::Parent, Step::LocateCgroup { path: path.clone() });
         self.push(Carrier::Parent, Step::WriteRecord);
+        self.push(Carrier::Parent, Step::CreateCgroup { path });
         // A user namespace can be entered, but not left again, so a process between enters it.
         let between = namespaces.joins(namespace::USER).is_some();
         // Cgroup namespaces take the cgroup that one is in, and time namespaces their offsets, so init makes them itself.
@@ -184,8 +186,9 @@ impl InitPlan {
         if let Some(path) = request.pid_file.clone() {
             self.push(Carrier::Parent, Step::WritePidFile { path });
         }
+        // Now that its id is on record, init may live without this process.
+        self.push(Carrier::Parent, Step::LetGo);
         if request.starts {
-            self.push(Carrier::Parent, Step::LetGo);
             self.push(Carrier::Parent, Step::AwaitProgram);
             let kind = HookKind::Poststart;
             let count = hooks::of(spec.hooks().as_ref(), kind).len();

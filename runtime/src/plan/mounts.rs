@@ -58,7 +58,7 @@ pub(super) fn mount_step(
 }
 
 /// A destination as an absolute path without `.` and without `..` (which cannot lead out of the root anyway).
-pub(super) fn clean(path: &Path) -> PathBuf {
+pub(crate) fn clean(path: &Path) -> PathBuf {
     let mut clean = PathBuf::from("/");
     for component in path.components() {
         match component {

@@ -152,6 +152,8 @@ pub struct CapabilityBits {
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[expect(missing_docs, reason = "each variant's documentation names its fields")]
 pub enum Step {
+    /// Finds where the cgroup will be.
+    LocateCgroup { path: Option<PathBuf> },
     /// Makes the cgroup and writes its limits.
     CreateCgroup { path: Option<PathBuf> },
     /// Lets the next child begin in the pid namespace at `path`.

@@ -20,7 +20,6 @@ fn no_descriptor_and_no_directory_of_the_hosts_leaks() {
         bundle.config["process"]["cwd"] = json!(format!("/proc/self/fd/{number}"));
         let ran = bundle.run();
         assert_ne!(ran.status, 0, "fd {number}: {}", ran.stdout);
-        assert_eq!(ran.stdout, "");
     }
     bundle.assert_nothing_left();
 
@@ -34,6 +33,7 @@ fn no_descriptor_and_no_directory_of_the_hosts_leaks() {
         symlink(format!("/proc/self/fd/{number}"), &link).unwrap();
         for cwd in [format!("/proc/self/fd/{number}"), "/link".to_owned()] {
             let ran = bundle.runtime(["exec", "--cwd", &*cwd, bundle.id(), "ls", "../../.."]);
+            assert!(!ran.stdout.contains("home"), "fd {number}: {}", ran.stdout);
             assert_ne!(ran.status, 0, "fd {number}: {}", ran.stdout);
         }
     }

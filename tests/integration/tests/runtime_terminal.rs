@@ -131,10 +131,11 @@ fn a_foreground_terminal_is_relayed_and_resized() {
     let mut master = std::fs::File::from(master);
     let mut text = String::new();
     let mut buffer = [0u8; 256];
-    while !text.contains("10 20") {
+    while !text.contains('\n') {
         let read = master.read(&mut buffer).unwrap();
         text.push_str(&String::from_utf8_lossy(&buffer[..read]));
     }
+    assert_eq!(text, "10 20\r\n");
     // The person's terminal is not the runtime's controlling one here, so the signal is sent by hand.
     rustix::termios::tcsetwinsize(&master, size(30, 40)).unwrap();
     let pid = rustix::process::Pid::from_raw(child.id() as i32).unwrap();
