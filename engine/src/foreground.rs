@@ -95,7 +95,6 @@ pub(crate) trait Remote {
 struct Monitored<'a> {
     channel: &'a Channel,
     name: &'a str,
-    exit: Option<Exit>,
 }
 
 impl Remote for Monitored<'_> {
@@ -109,14 +108,11 @@ impl Remote for Monitored<'_> {
             .receive::<Report>()
             .map_err(EngineError::system("hearing from the monitor"))?;
         match word.map(|word| word.message) {
-            Some(Report::Exited { exit, .. }) => self.exit = Some(exit),
-            Some(Report::Ended) => {
-                return Ok(Some(self.exit.take().unwrap_or_else(unknown)));
-            }
-            Some(_) => {}
-            None => return Err(EngineError::MonitorDied(self.name.to_owned())),
+            Some(Report::Exited { exit, .. }) => Ok(Some(exit)),
+            Some(Report::Ended) => Ok(Some(unknown())),
+            Some(_) => Ok(None),
+            None => Err(EngineError::MonitorDied(self.name.to_owned())),
         }
-        Ok(None)
     }
 
     fn signal(&self, signal: i32) {
@@ -148,7 +144,6 @@ impl Engine {
         let mut remote = Monitored {
             channel: &session.channel,
             name: &name,
-            exit: None,
         };
         let ended = Relay::new(&mut session.streams, own)?.run(&mut remote, signals);
         let ending = match ended {
@@ -161,7 +156,11 @@ impl Engine {
         };
         if let Ending::Exited(_) = ending {
             if session.spec.auto_remove {
-                // Under the lock that the monitor holds until it hears that this is done.
+                // While the runtime removes what it keeps; under the lock that the monitor holds until it hears that this is done.
+                self.remove_roots(&session.spec)?;
+            }
+            session.await_end()?;
+            if session.spec.auto_remove {
                 self.remove_all(&session.spec)?;
             }
             let _ = session.channel.send(&Request::Cleaned, &[]);

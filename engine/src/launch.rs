@@ -131,10 +131,10 @@ impl Engine {
     }
 
     fn spawn_monitor(&self, files: &PodFiles, remote: Channel) -> Result<Child, EngineError> {
+        // Without a change of directory this is a spawn and no fork of all that this process has; the monitor changes its directory itself.
         Command::new(&self.monitor)
             .arg(files.dir())
             .env_clear()
-            .current_dir("/")
             .stdin(remote.into_descriptor())
             .stdout(Stdio::null())
             .stderr(Stdio::null())
@@ -208,6 +208,20 @@ impl Engine {
 }
 
 impl Session {
+    /// Waits for the monitor's word that the runtime keeps nothing of the container any more.
+    pub(crate) fn await_end(&self) -> Result<(), EngineError> {
+        loop {
+            let word = self
+                .channel
+                .receive::<Report>()
+                .map_err(EngineError::system("hearing from the monitor"))?;
+            match word.map(|word| word.message) {
+                Some(Report::Ended) | None => return Ok(()),
+                Some(_) => {}
+            }
+        }
+    }
+
     /// Waits for the monitor's word that the container runs.
     fn await_start(&mut self) -> Result<(), EngineError> {
         let word = self

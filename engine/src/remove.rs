@@ -59,6 +59,17 @@ impl Engine {
 
     /// Removes everything of a pod that does not run; under its lock.
     pub(crate) fn remove_all(&self, spec: &PodSpec) -> Result<(), EngineError> {
+        self.remove_roots(spec)?;
+        match fs_err::remove_dir_all(self.files(&spec.id).dir()) {
+            Err(error) if error.kind() != Io::NotFound => return Err(EngineError::File(error)),
+            _ => {}
+        }
+        // Last, so that whatever a crash leaves can be found and removed again.
+        self.records.remove(spec)
+    }
+
+    /// Removes the root file systems of a pod whose processes have ended.
+    pub(crate) fn remove_roots(&self, spec: &PodSpec) -> Result<(), EngineError> {
         let files = self.files(&spec.id);
         for container in &spec.containers {
             let rootfs = files.bundle(container.id.as_str()).join("rootfs");
@@ -76,11 +87,7 @@ impl Engine {
             }
             self.store.remove_root_fs(container.id.as_str())?;
         }
-        self.records.remove(spec)?;
-        match fs_err::remove_dir_all(files.dir()) {
-            Err(error) if error.kind() != Io::NotFound => Err(EngineError::File(error)),
-            _ => Ok(()),
-        }
+        Ok(())
     }
 
     /// Ends what a dead monitor left running, and records an end that nobody saw; under the pod's lock.

@@ -69,8 +69,8 @@ pub(crate) struct Container {
 }
 
 impl Container {
-    /// Creates it: its init waits for [`Container::start`].
-    pub(crate) fn create(
+    /// Starts it. Its process may have ended already when this returns: as a child of this process it waits to be reaped.
+    pub(crate) fn start(
         plan: ContainerPlan,
         files: &PodFiles,
         runtime: &RuntimeClient,
@@ -84,12 +84,12 @@ impl Container {
         let log = LogWriter::new(&plan.log);
         let (pumps, terminal, stdin) = if plan.terminal {
             let (pump, terminal) =
-                create_with_terminal(&plan, files.dir(), runtime, options, attachment.stdout)?;
+                start_with_terminal(&plan, files.dir(), runtime, options, attachment.stdout)?;
             (vec![pump], Some(terminal), None)
         } else {
             let (pumps, stdio, stdin) = pipes(&plan, attachment)?;
             options.stdio = stdio;
-            runtime.create(&plan.id, &plan.bundle, options)?;
+            runtime.run_detached(&plan.id, &plan.bundle, options)?;
             (pumps, None, stdin)
         };
         let (pid, pidfd) = open_process(&pid_file)?;
@@ -103,11 +103,6 @@ impl Container {
             _stdin: stdin,
             exit: None,
         })
-    }
-
-    /// Lets its process begin.
-    pub(crate) fn start(&self, runtime: &RuntimeClient) -> Result<(), StartError> {
-        Ok(runtime.start(&self.plan.id)?)
     }
 
     /// Moves output that waits.
@@ -136,7 +131,7 @@ impl Container {
 }
 
 /// A container with a terminal: the runtime makes it inside and sends its master end here.
-fn create_with_terminal(
+fn start_with_terminal(
     plan: &ContainerPlan,
     dir: &Path,
     runtime: &RuntimeClient,
@@ -148,12 +143,12 @@ fn create_with_terminal(
         stdout: Some(null()?),
         stderr: Some(null()?),
     };
-    let (created, terminal) = dhow_supervise::receive_terminal(dir, "console.sock", |socket| {
+    let (started, terminal) = dhow_supervise::receive_terminal(dir, "console.sock", |socket| {
         options.console_socket = Some(socket.to_owned());
-        runtime.create(&plan.id, &plan.bundle, options)
+        runtime.run_detached(&plan.id, &plan.bundle, options)
     })
     .context("receiving the container's terminal")?;
-    created?;
+    started?;
     let terminal = terminal.context("the runtime sent no terminal")?;
     // Both share one open description: who writes to it from outside must expect that it does not wait.
     let source = terminal

@@ -34,6 +34,8 @@ fn run() -> anyhow::Result<()> {
         .into();
     // The starter holds signals back to pass them on; here and in what is started from here they are wanted.
     dhow_sys::signal::unblock_all().context("unblocking signals")?;
+    // No directory of the starter's is kept from being unmounted.
+    rustix::process::chdir("/").context("changing to /")?;
     // Out of the starter's session: its terminal's signals are the starter's to pass on.
     let _ = rustix::process::setsid();
     // Whoever starts processes in the container goes, what they started comes here.

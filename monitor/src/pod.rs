@@ -102,10 +102,9 @@ impl Pod {
         for plan in self.plan.containers.clone() {
             let index = self.containers.len();
             let attachment = attachment.take().unwrap_or_default();
-            let container = Container::create(plan, &self.files, &self.runtime, attachment)?;
+            let container = Container::start(plan, &self.files, &self.runtime, attachment)?;
             self.containers.push(container);
             let container = &self.containers[index];
-            container.start(&self.runtime)?;
             let status = &mut self.status.containers[index];
             status.phase = Phase::Running;
             status.pid = Some(container.pid);

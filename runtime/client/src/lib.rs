@@ -138,6 +138,27 @@ impl RuntimeClient {
         call.status()
     }
 
+    /// Makes a container from a bundle and lets its process begin, in one call; its init is a child of the calling process.
+    ///
+    /// # Errors
+    /// What the runtime said, as for [`create`](Self::create) and [`start`](Self::start); then nothing is left of the container.
+    pub fn run_detached(
+        &self,
+        id: &str,
+        bundle: &Path,
+        options: CreateOptions,
+    ) -> Result<(), RuntimeError> {
+        let mut call = self.call("run")?;
+        call.arg("--detach")
+            .flag("--bundle", Some(bundle))
+            .flag("--pid-file", options.pid_file.as_deref())
+            .flag("--console-socket", options.console_socket.as_deref())
+            .preserve(options.preserve_fds)
+            .arg(id);
+        call.stdio(options.stdio);
+        call.succeed()
+    }
+
     /// Executes a process in a running container. Gives its exit status, or `None` at once when it is detached (it is
     /// then a child of the calling process).
     ///
