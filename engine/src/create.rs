@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use dhow_container_spec::ContainerOptions;
 use dhow_container_spec::command_line;
 use dhow_image_store::{Image, RootFs};
-use dhow_supervise::{Exit, PodLock};
+use dhow_supervise::{Exit, PodFiles, PodLock};
 
 use crate::records::make_dir;
 use crate::{ContainerId, ContainerName, ContainerSpec, Engine, EngineError, PodSpec};
@@ -61,8 +61,7 @@ impl Engine {
         let is_named = request.name.is_some();
         let mut spec = describe(request)?;
         let files = self.files(&spec.id);
-        make_dir(files.dir())?;
-        let lock = PodLock::wait_and_take(&files.lock())?;
+        let lock = new_lock(&files)?;
         match self.record(&mut spec, is_named).and_then(|()| {
             self.check_sources(&spec)?;
             let owner = spec.id.as_str();
@@ -113,6 +112,17 @@ impl Engine {
             }
         }
         Ok(())
+    }
+}
+
+/// The lock of a pod that is about to be. Whoever collects leftovers may take a directory that is not locked yet for one: then it is made again.
+fn new_lock(files: &PodFiles) -> Result<PodLock, EngineError> {
+    loop {
+        make_dir(files.dir())?;
+        match PodLock::wait_and_take(&files.lock()) {
+            Err(error) if error.source == rustix::io::Errno::NOENT => {}
+            lock => return Ok(lock?),
+        }
     }
 }
 

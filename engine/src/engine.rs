@@ -66,7 +66,12 @@ impl Engine {
     }
 
     pub(crate) fn files(&self, id: &ContainerId) -> PodFiles {
-        PodFiles::new(self.state.join("pods").join(id.as_str()))
+        PodFiles::new(self.states().join(id.as_str()))
+    }
+
+    /// Where the files of all pods are.
+    pub(crate) fn states(&self) -> PathBuf {
+        self.state.join("pods")
     }
 
     /// Where the first container's log is kept.

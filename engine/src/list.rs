@@ -2,7 +2,7 @@
 
 use dhow_supervise::{Phase, PodLock, Status};
 
-use crate::{Engine, EngineError, PodSpec, PodStatus};
+use crate::{ContainerId, Engine, EngineError, PodSpec, PodStatus};
 
 impl Engine {
     /// All containers, latest created first.
@@ -11,12 +11,34 @@ impl Engine {
     /// When a record or a status cannot be read.
     pub fn list(&self) -> Result<Vec<PodStatus>, EngineError> {
         let mut all = Vec::new();
-        for spec in self.records.list()? {
+        let specs = self.records.list()?;
+        self.collect_leftovers(&specs)?;
+        for spec in specs {
             if let Some(status) = self.look_at(spec)? {
                 all.push(status);
             }
         }
         Ok(all)
+    }
+
+    /// Removes the state of pods that never came to have a record, because their creator was killed.
+    fn collect_leftovers(&self, known: &[PodSpec]) -> Result<(), EngineError> {
+        let Ok(entries) = std::fs::read_dir(self.states()) else {
+            return Ok(());
+        };
+        let ids = entries
+            .filter_map(Result::ok)
+            .filter_map(|entry| entry.file_name().to_str()?.parse::<ContainerId>().ok());
+        for id in ids.filter(|id| known.iter().all(|spec| spec.id != *id)) {
+            let files = self.files(&id);
+            // One that is just being created is locked, or has its record by now.
+            if let Ok(Some(_lock)) = PodLock::try_take(&files.lock())
+                && self.records.get(&id)?.is_none()
+            {
+                let _ = fs_err::remove_dir_all(files.dir());
+            }
+        }
+        Ok(())
     }
 
     /// How one container is.
