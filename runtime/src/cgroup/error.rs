@@ -7,7 +7,7 @@ use std::path::PathBuf;
 #[derive(Debug, thiserror::Error)]
 pub enum CgroupError {
     /// Where controllers are mounted, or where this process stands, cannot be found out.
-    #[error("finding the cgroup hierarchies from {file}")]
+    #[error("cannot find the cgroup hierarchies from {file}: {source}")]
     Discover {
         /// The file in /proc.
         file: &'static str,
@@ -18,7 +18,7 @@ pub enum CgroupError {
     #[error("the cgroup path {} must not contain '..'", .0.display())]
     Path(PathBuf),
     /// A directory cannot be made.
-    #[error("making the cgroup {}", .directory.display())]
+    #[error("cannot make the cgroup {}: {source}", .directory.display())]
     Make {
         /// The directory.
         directory: PathBuf,
@@ -61,7 +61,7 @@ pub enum CgroupError {
         reason: String,
     },
     /// A value that the kernel refuses.
-    #[error("writing {value:?} to {}", .file.display())]
+    #[error("the kernel refused {value:?} for {}: {source}", .file.display())]
     Write {
         /// The file in the cgroup.
         file: PathBuf,
@@ -71,7 +71,7 @@ pub enum CgroupError {
         source: io::Error,
     },
     /// A file that cannot be read or opened.
-    #[error("reading {}", .file.display())]
+    #[error("cannot read {}: {source}", .file.display())]
     Read {
         /// The file or directory.
         file: PathBuf,
@@ -79,7 +79,7 @@ pub enum CgroupError {
         source: io::Error,
     },
     /// The program that decides about devices was refused.
-    #[error("setting the device rules of the cgroup {}", .directory.display())]
+    #[error("cannot set the device rules of the cgroup {}: {source}", .directory.display())]
     Devices {
         /// The cgroup.
         directory: PathBuf,
@@ -87,7 +87,7 @@ pub enum CgroupError {
         source: io::Error,
     },
     /// A process that cannot be sent a signal.
-    #[error("sending signal {signal} to process {process}")]
+    #[error("cannot send signal {signal} to process {process}: {source}")]
     Signal {
         /// The process.
         process: i32,
@@ -105,7 +105,7 @@ pub enum CgroupError {
         seconds: u64,
     },
     /// A cgroup that is still in use.
-    #[error("removing the cgroup {}", .directory.display())]
+    #[error("cannot remove the cgroup {}: {source}", .directory.display())]
     Remove {
         /// The cgroup.
         directory: PathBuf,

@@ -29,6 +29,16 @@ pub(super) fn set(cgroup: &Cgroup, memory: &LinuxMemory) -> Result<(), CgroupErr
     if wanted.is_nothing() {
         return Ok(());
     }
+    if let (Some(limit @ 1..), Some(swap @ 1..)) = (wanted.limit, wanted.swap)
+        && swap < limit
+    {
+        return Err(wrong(
+            SWAP,
+            format!(
+                "{swap} bytes for memory and swap together is less than the {limit} bytes for memory"
+            ),
+        ));
+    }
     match cgroup.require("memory", "memory", LIMIT)? {
         Controller::V1(directory) => set_v1(directory, &wanted),
         Controller::V2(directory) => set_v2(directory, &wanted),
@@ -232,12 +242,6 @@ fn swap_alone(limit: Option<i64>, both: Option<i64>) -> Result<Option<i64>, Cgro
         (_, None) => Ok(None),
         (_, Some(-1)) | (Some(-1), _) => Ok(both),
         (None, Some(_)) => Err(wrong(SWAP, "it needs a memory limit beside it")),
-        (Some(limit), Some(both)) if both < limit => Err(wrong(
-            SWAP,
-            format!(
-                "{both} bytes for memory and swap together is less than the {limit} bytes for memory"
-            ),
-        )),
         (Some(limit), Some(both)) => Ok(Some(both - limit)),
     }
 }
@@ -260,6 +264,5 @@ mod tests {
             assert_eq!(swap_alone(limit, both).unwrap(), expected);
         }
         assert!(swap_alone(None, Some(300)).is_err());
-        assert!(swap_alone(Some(300), Some(100)).is_err());
     }
 }
