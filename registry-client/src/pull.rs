@@ -81,7 +81,7 @@ impl Pull<'_> {
                 .collect(),
             fetched: outcomes.iter().filter(|o| **o == Fetched::Came).count(),
             present: saved.clone().count(),
-            bytes: received,
+            bytes: received + resolved.bytes.len() as u64,
             bytes_saved: saved.map(|(layer, _)| layer.descriptor.size()).sum(),
             requests: requests + resolved.requests,
         })

@@ -156,6 +156,33 @@ fn a_pull_fetches_only_what_the_store_lacks() {
 }
 
 #[test]
+fn an_image_can_have_a_layer_twice_and_none_at_all() {
+    let registry = Registry::embedded();
+    let (first, second) = (tar("first", b"1"), tar("second", b"2"));
+    let twice = [first.clone(), second, first.clone(), first];
+    registry.push_image("app", "twice", &twice);
+    registry.push_image("app", "none", &[]);
+    let sandbox = Sandbox::new();
+    for tag in ["twice", "none"] {
+        let name = format!("{}/app:{tag}", registry.address());
+        sandbox.dhow(["pull", "-q", &name]).ok();
+        let target = Registry::debian();
+        let copy = format!("{}/copy:{tag}", target.address());
+        sandbox.dhow(["tag", &name, &copy]).ok();
+        sandbox.dhow(["push", "-q", &copy]).ok();
+        let manifest = |registry: &Registry, repository: &str| {
+            let path = format!("/v2/{repository}/manifests/{tag}");
+            let accept = [("Accept", dhow_integration_tests::registry::MANIFEST)];
+            registry.ask("GET", &path, &accept, b"").expect(200).text()
+        };
+        let layers = |manifest: String| manifest.matches("image.layer").count();
+        let expected = if tag == "twice" { 4 } else { 0 };
+        assert_eq!(layers(manifest(&registry, "app")), expected);
+        assert_eq!(layers(manifest(&target, "copy")), expected);
+    }
+}
+
+#[test]
 fn an_image_is_pulled_by_digest_and_for_a_platform() {
     let registry = Registry::embedded();
     let digest = registry.push_image("app", "1", &layers()[..1]);
