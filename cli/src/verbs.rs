@@ -23,6 +23,7 @@ mod run;
 mod save;
 mod start;
 mod stop;
+mod system;
 mod tag;
 mod version;
 mod wait;
@@ -89,6 +90,8 @@ pub(crate) enum Verb {
     Rmi(rmi::Args),
     /// Write images into an archive
     Save(save::Args),
+    /// Look after the store: its room, its health
+    System(system::Args),
     /// Give an image another name
     Tag(tag::Args),
     /// Show the version of dhow and of the programs it uses
@@ -123,6 +126,7 @@ impl Verb {
             Self::Registry(args) => registry::run(args, context),
             Self::Rmi(args) => rmi::run(&args, context),
             Self::Save(args) => save::run(&args, context),
+            Self::System(args) => system::run(&args, context),
             Self::Tag(args) => tag::run(&args, context),
             Self::Version(args) => version::run(&args, context),
         }

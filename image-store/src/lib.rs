@@ -4,6 +4,7 @@
 
 mod blobs;
 mod cache;
+mod check;
 mod collect;
 mod commit;
 mod distribute;
@@ -24,7 +25,9 @@ mod source;
 mod store;
 mod tags;
 mod unpacking;
+mod usage;
 
+pub use check::Flaw;
 pub use collect::Collected;
 pub use error::{StoreError, StoreErrorKind};
 pub use image::Image;
@@ -36,3 +39,4 @@ pub use root_fs::RootFs;
 pub use snapshot::{ActiveSnapshot, CommittedSnapshot};
 pub use store::Store;
 pub use tags::Removed;
+pub use usage::{Share, Usage};

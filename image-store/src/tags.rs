@@ -187,6 +187,32 @@ impl Store {
         Ok(removed)
     }
 
+    /// Removes the names of images that no container uses.
+    ///
+    /// # Errors
+    /// When the store cannot be read, or a name not be removed.
+    pub fn untag_unused(&self) -> Result<Removed, StoreError> {
+        let mut removed = Removed::default();
+        for image in self.images()? {
+            if self.user_of(image.id())?.is_some() {
+                continue;
+            }
+            removed.deleted.push(image.id().clone());
+            for (path, tag) in self.tags()? {
+                if tag.manifest.digest() == image.descriptor().digest()
+                    || tag
+                        .reference
+                        .as_ref()
+                        .is_some_and(|r| image.references().contains(r))
+                {
+                    self.remove_tag(&path)?;
+                    removed.untagged.extend(tag.reference);
+                }
+            }
+        }
+        Ok(removed)
+    }
+
     /// All references with their files.
     pub(crate) fn tags(&self) -> Result<Vec<(PathBuf, Tag)>, StoreError> {
         let mut found = Vec::new();

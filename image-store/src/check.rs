@@ -1,0 +1,193 @@
+//! Whether everything in the store is what its name says.
+
+use std::fs::File;
+use std::io::{self, Read as _};
+use std::os::fd::AsFd;
+
+use dhow_image::{DiffId, Digest, Hasher};
+use dhow_layer::UnpackOptions;
+
+use crate::blobs::digest_of;
+use crate::error::io;
+use crate::layers::LayerRecord;
+use crate::store::{names, remove_file};
+use crate::unpacking::{unpack_stream, unpacking};
+use crate::{Lease, Store, StoreError};
+
+/// Something in the store that is not what its name says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Flaw {
+    /// The blob or layer.
+    pub what: String,
+    /// What is wrong with it.
+    pub reason: String,
+    /// It was taken out of the store, and will be fetched or made again when it is needed.
+    pub repaired: bool,
+}
+
+impl Store {
+    /// Reads every blob and every tree, and tells which are not what their names say. With `repair`, a bad blob is removed, and
+    /// a bad tree loses its record, where a good blob is there to make it from again.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub fn check(&self, repair: bool) -> Result<Vec<Flaw>, StoreError> {
+        let lease = self.lease()?;
+        let mut flaws = Vec::new();
+        self.check_blobs(repair, &mut flaws)?;
+        let directory = self.path("layers");
+        for name in names(&directory)? {
+            let Some(diff_id) = diff_id_of(&name) else {
+                continue;
+            };
+            let Some(record) = self.read_record(&name)? else {
+                continue;
+            };
+            lease.hold_tree(&record.tree)?;
+            let Err(error) = self.check_tree(&lease, &diff_id, &record) else {
+                continue;
+            };
+            let mut reason = error.to_string();
+            if let Some(source) = std::error::Error::source(&error) {
+                reason = format!("{reason}: {source}");
+            }
+            let repaired = repair && self.has_good_blob(&diff_id)?;
+            if repaired {
+                remove_file(&directory.join(&name))?;
+            }
+            flaws.push(Flaw {
+                what: format!("the tree of layer {}", diff_id.0.short()),
+                reason,
+                repaired,
+            });
+        }
+        Ok(flaws)
+    }
+
+    fn check_blobs(&self, repair: bool, flaws: &mut Vec<Flaw>) -> Result<(), StoreError> {
+        for algorithm in ["sha256", "sha512"] {
+            let directory = self.path("blobs").join(algorithm);
+            for hex in names(&directory)? {
+                let path = directory.join(&hex);
+                let Ok(digest) = format!("{algorithm}:{hex}").parse::<Digest>() else {
+                    continue;
+                };
+                let Some(found) = self.digest_of_file(&digest)? else {
+                    continue;
+                };
+                if found == digest {
+                    continue;
+                }
+                if repair {
+                    remove_file(&path)?;
+                }
+                flaws.push(Flaw {
+                    what: format!("blob {digest}"),
+                    reason: format!("its bytes have the digest {found}"),
+                    repaired: repair,
+                });
+            }
+        }
+        Ok(())
+    }
+
+    /// The digest of a blob's bytes; none where it is not there (any more).
+    fn digest_of_file(&self, digest: &Digest) -> Result<Option<Digest>, StoreError> {
+        let path = self.blob_path(digest);
+        let mut file = match File::open(&path) {
+            Ok(file) => file,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(io("opening", path)(error)),
+        };
+        let mut hasher = Hasher::new(digest.algorithm());
+        let mut buffer = vec![0; 256 * 1024];
+        loop {
+            match file.read(&mut buffer).map_err(io("reading", &path))? {
+                0 => return Ok(Some(hasher.finish())),
+                count => hasher.update(&buffer[..count]),
+            }
+        }
+    }
+
+    /// A tree of our own form packs to its DiffId; another is compared with what its blob unpacks to.
+    fn check_tree(
+        &self,
+        lease: &Lease,
+        diff_id: &DiffId,
+        record: &LayerRecord,
+    ) -> Result<(), StoreError> {
+        let found = self.packed_digest(diff_id, &record.tree)?;
+        let expected = match record.tar_form {
+            Some(_) => diff_id.clone(),
+            None => {
+                if !self.has_good_blob(diff_id)? {
+                    return Ok(());
+                }
+                self.packed_again(lease, diff_id, record)?
+            }
+        };
+        if found == expected {
+            return Ok(());
+        }
+        Err(StoreError::Digest {
+            what: "its content".to_owned(),
+            expected: expected.to_string(),
+            found: found.to_string(),
+        })
+    }
+
+    fn packed_digest(&self, diff_id: &DiffId, tree: &str) -> Result<DiffId, StoreError> {
+        let tree = self.open_tree(tree)?;
+        let packed = dhow_layer::pack(tree.as_fd(), io::sink(), &self.packing());
+        let packed = packed.map_err(|source| StoreError::Pack {
+            layer: diff_id.0.short().to_owned(),
+            source,
+        })?;
+        Ok(packed.diff_id)
+    }
+
+    /// What the layer's blob packs to once it is unpacked.
+    fn packed_again(
+        &self,
+        lease: &Lease,
+        diff_id: &DiffId,
+        record: &LayerRecord,
+    ) -> Result<DiffId, StoreError> {
+        let Some(blob) = self.compressed(diff_id)? else {
+            return self.packed_digest(diff_id, &record.tree);
+        };
+        let path = self.blob_path(&digest_of(&blob)?);
+        let file = File::open(&path).map_err(io("opening", &path))?;
+        let name = lease.new_tree()?;
+        let fresh = self.open_tree(&name)?;
+        let options = UnpackOptions {
+            flavour: self.flavour(),
+        };
+        let again = unpack_stream(&fresh, options, file, false)
+            .map_err(unpacking(diff_id))
+            .and_then(|(unpacked, _)| {
+                // What the tar leaves out it cannot say; there the tree is right.
+                let tree = self.open_tree(&record.tree)?;
+                dhow_layer::inherit(fresh.as_fd(), &unpacked.implied, &[tree.as_fd()])
+                    .map_err(unpacking(diff_id))?;
+                self.packed_digest(diff_id, &name)
+            });
+        self.remove_tree(&name)?;
+        again
+    }
+
+    fn has_good_blob(&self, diff_id: &DiffId) -> Result<bool, StoreError> {
+        let Some(blob) = self.compressed(diff_id)? else {
+            return Ok(false);
+        };
+        let digest = digest_of(&blob)?;
+        Ok(self.digest_of_file(&digest)? == Some(digest))
+    }
+}
+
+/// The DiffId in the name of a record's file.
+fn diff_id_of(name: &str) -> Option<DiffId> {
+    let name = name.strip_suffix(".json")?;
+    let own = name.split('@').next()?;
+    own.replacen('-', ":", 1).parse().ok()
+}
