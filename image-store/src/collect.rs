@@ -55,6 +55,7 @@ impl Store {
         let recorded = self.sweep_records(&marked, &mut collected)?;
         let mut dead = names(&self.path("trees"))?;
         dead.retain(|tree| !recorded.contains(tree) && !marked.trees.contains(tree));
+        remove_empty_below(&self.path("tags"));
         drop(lock);
         for directory in ["blobs/sha256", "blobs/sha512", "layers"] {
             sync_directory(&self.path(directory))?;
@@ -276,6 +277,18 @@ impl Store {
             }
         }
         Ok(())
+    }
+}
+
+/// Removes the empty directories that a crash left between the making of a name's directories and the name.
+fn remove_empty_below(directory: &Path) {
+    for name in names(directory).unwrap_or_default() {
+        let path = directory.join(name);
+        if path.is_dir() {
+            remove_empty_below(&path);
+            // It stays where it is not empty.
+            let _ = fs::remove_dir(&path);
+        }
     }
 }
 

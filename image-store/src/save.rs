@@ -66,7 +66,12 @@ impl Store {
         if content.limit() > 0 {
             return Err(damaged(&digest, "it is shorter than its manifest says"));
         }
-        Ok(())
+        // Only at the end is it known whether what was packed is what it should be.
+        match content.into_inner().read(&mut [0]) {
+            Ok(0) => Ok(()),
+            Ok(_) => Err(damaged(&digest, "it is longer than its manifest says")),
+            Err(error) => Err(damaged(&digest, error)),
+        }
     }
 }
 
