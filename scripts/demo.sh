@@ -9,12 +9,11 @@ here=$(cd "$(dirname "$0")/.." && pwd)
 place=$(mktemp -d "${TMPDIR:-/tmp}/dhow-demo.XXXXXX")
 export DHOW_ROOT="$place/root" DHOW_STATE="$place/state"
 registry_pid=
-web=dhow-demo-web-$$
 
 finish() {
     status=$?
     trap - EXIT INT TERM
-    dhow rm -f "$web" >/dev/null 2>&1 || :
+    dhow rm -f web >/dev/null 2>&1 || :
     if [ -n "$registry_pid" ]; then
         kill "$registry_pid" 2>/dev/null && wait "$registry_pid" 2>/dev/null || :
     fi
@@ -56,6 +55,7 @@ say "Two images that share their layers"
 run cp -r "$here/Dockerfile.examples/web" web
 run cat web/Dockerfile
 run dhow build -t demo/web:1 web
+echo "$ echo '<p>The second edition.</p>' >>web/www/index.html"
 echo '<p>The second edition.</p>' >>web/www/index.html
 run dhow build -t demo/web:2 web
 run dhow images
@@ -80,17 +80,17 @@ run dhow pull "$registry/demo/web:2"
 
 say "Run it, with limits of memory and CPU"
 port=$(free_port 8080)
-run dhow run -d --name "$web" --network host --memory 64m --cpus 0.5 -e "PORT=$port" "$registry/demo/web:2"
+run dhow run -d --name web --network host --memory 64m --cpus 0.5 -e "PORT=$port" "$registry/demo/web:2"
 await "http://127.0.0.1:$port/"
 run dhow ps
 echo "\$ wget -O - http://127.0.0.1:$port/"
 fetch "http://127.0.0.1:$port/"
-run dhow exec "$web" sh -c 'echo "process 1 here is: $(cat /proc/1/cmdline | tr "\0" " ")"'
-run dhow logs "$web"
+run dhow exec web ps
+run dhow logs web
 
 say "Stop it and clean up"
-run dhow stop -t 2 "$web"
-run dhow rm "$web"
+run dhow stop web
+run dhow rm web
 run dhow rmi "$registry/demo/web:2"
 run dhow ps -a
 say "Done: $(du -sh "$place/registry" | cut -f1) in the registry are removed now, with the store."

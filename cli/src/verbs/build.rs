@@ -24,7 +24,7 @@ const COMMAND_FAILED: u8 = 1;
 /// What to build, and how.
 #[derive(clap::Args)]
 #[command(
-    after_help = "Exit status: 0; 1 when the Dockerfile is wrong or one of its steps fails; 125 for an error of dhow's own."
+    after_help = "Exit status: 0; 1 when a command that it runs fails; 125 for an error of dhow's own, such as a mistake in the Dockerfile."
 )]
 pub(crate) struct Args {
     /// A name for the image; may be given several times

@@ -48,7 +48,7 @@ pub(crate) fn run(args: &Args, context: &Context) -> anyhow::Result<ExitCode> {
                     Err(error) if error.kind() == ErrorKind::NotFound => image(&store, name)
                         .map_err(|error| match error.downcast_ref::<StoreError>() {
                             Some(StoreError::NoSuchImage(_)) => {
-                                anyhow::anyhow!("no such container or image: {name}")
+                                anyhow::anyhow!("no such container or image: {name}; `dhow ps -a` and `dhow images` list what there is")
                             }
                             _ => error,
                         })?,
