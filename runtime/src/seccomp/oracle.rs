@@ -330,3 +330,57 @@ fn libseccomp_decides_the_same() {
         }
     }
 }
+
+/// What rules say of a call in plain words: the first whose conditions all hold.
+fn meant(rules: &[Value], call: &Call) -> Option<u32> {
+    let holds = |arg: &Value| {
+        let number = |key: &str| arg[key].as_u64().unwrap();
+        let value = call.args[number("index") as usize];
+        let (first, second) = (number("value"), number("valueTwo"));
+        match arg["op"].as_str().unwrap().trim_start_matches("SCMP_CMP_") {
+            "EQ" => value == first,
+            "NE" => value != first,
+            "LT" => value < first,
+            "LE" => value <= first,
+            "GT" => value > first,
+            "GE" => value >= first,
+            _ => value & first == second & first,
+        }
+    };
+    rules
+        .iter()
+        .find(|rule| rule["args"].as_array().unwrap().iter().all(holds))
+        .map(|rule| 0x0005_0000 | rule["errnoRet"].as_u64().unwrap() as u32)
+}
+
+/// Many rules for one call, which libseccomp cannot be asked about.
+#[test]
+fn of_many_rules_the_first_that_holds_decides() {
+    let mut dice = Dice(0x2545_f491_4f6c_dd1d);
+    for _ in 0..200 {
+        let rules: Vec<Value> = (0..1 + dice.roll(40))
+            .map(|at| {
+                let mut args = args(&mut dice);
+                if args.is_empty() {
+                    args = vec![arg(&mut dice, 0, "GE")];
+                }
+                json!({"names": ["read"], "action": "SCMP_ACT_ERRNO", "errnoRet": at + 2, "args": args})
+            })
+            .collect();
+        let profile = json!({"defaultAction": "SCMP_ACT_ALLOW", "syscalls": rules});
+        let program = super::assemble(&serde_json::from_value(profile).unwrap(), false).unwrap();
+        let mut number = None;
+        super::architecture::groups(&[]).unwrap()[0].members[0].visit(|name, found| {
+            number = (name == "read").then_some(found).or(number);
+        });
+        for _ in 0..500 {
+            let call = Call {
+                number: number.unwrap(),
+                audit: super::architecture::groups(&[]).unwrap()[0].audit,
+                args: std::array::from_fn(|_| dice.word()),
+            };
+            let expected = meant(&rules, &call).unwrap_or(0x7fff_0000);
+            assert_eq!(run(&program, &call), expected, "{call:x?} {rules:?}");
+        }
+    }
+}
