@@ -28,10 +28,10 @@ pub fn delete(runtime: &Runtime, id: &str, force: bool) -> Result<(), Error> {
         return remove_all(dir, Some(&record), spec.as_ref());
     }
     // Whoever holds the lock may be waiting for what is killed here.
-    if !dir.try_lock() {
-        if let Ok(record) = dir.record() {
-            kill_init(&record);
-        }
+    if !dir.try_lock()
+        && let Ok(record) = dir.record()
+    {
+        kill_init(&record);
     }
     match dir.lock() {
         Err(ContainerError::NotFound(_)) => return Ok(()),

@@ -58,7 +58,7 @@ impl Sandbox {
         let mut config: Value = serde_json::from_slice(&text).expect("JSON");
         config["process"]["terminal"] = json!(false);
         config["process"]["args"] = json!(["sh", "-c", script]);
-        config["linux"]["cgroupsPath"] = json!(format!("/dhow-test/{id}"));
+        config["linux"]["cgroupsPath"] = json!(format!("/{id}"));
         Bundle {
             dir,
             root: self.path("runtime"),

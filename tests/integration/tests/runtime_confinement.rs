@@ -7,7 +7,10 @@ use serde_json::{Value, json};
 
 /// Adds a mount.
 fn mount(bundle: &mut Bundle, mount: Value) {
-    bundle.config["mounts"].as_array_mut().unwrap().push(mount);
+    bundle.config["mounts"]
+        .as_array_mut()
+        .expect("mounts")
+        .push(mount);
 }
 
 #[test]
