@@ -96,9 +96,6 @@ pub const ALL: [Capability; 41] = [
     Capability::CheckpointRestore,
 ];
 
-/// The bit of the last one known.
-pub const LAST: u64 = CapabilitySet::CHECKPOINT_RESTORE.bits();
-
 /// The bits of a set.
 pub fn bits(set: &Capabilities) -> u64 {
     set.iter()
@@ -110,12 +107,6 @@ pub fn names(bits: u64) -> impl Iterator<Item = String> {
     ALL.into_iter()
         .filter(move |capability| bits & bit(*capability) != 0)
         .map(|capability| format!("CAP_{capability}"))
-}
-
-/// Whether this process could ever have the capability of a bit.
-pub fn in_bounding_set(bit: u64) -> bool {
-    rustix::thread::capability_is_in_bounding_set(CapabilitySet::from_bits_retain(bit))
-        .unwrap_or(false)
 }
 
 #[cfg(test)]

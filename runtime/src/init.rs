@@ -140,6 +140,8 @@ pub(crate) struct Resources {
 pub(crate) struct Init {
     resources: Resources,
     root: Option<RootDir>,
+    /// The directory of devices that is open.
+    device_dir: Option<(std::path::PathBuf, OwnedFd)>,
     mask: mask::MaskSources,
     terminal: Option<console::Terminal>,
     program: Option<program::Found>,
@@ -150,6 +152,7 @@ impl Init {
         Self {
             resources,
             root: None,
+            device_dir: None,
             mask: mask::MaskSources::default(),
             terminal: None,
             program: None,
@@ -211,6 +214,7 @@ impl Init {
     ) -> Result<(), StepError> {
         how(self.root()?)?;
         self.root = None;
+        self.device_dir = None;
         self.mask = mask::MaskSources::default();
         Ok(())
     }
@@ -258,8 +262,8 @@ impl Init {
                 source,
                 options,
             } => self.mount(destination, source, options),
-            Step::MakeDevice(node) => devices::make(self.root()?, node),
-            Step::MakeDevLink { name, target } => devices::link(self.root()?, name, target),
+            Step::MakeDevice(node) => self.make_device(node),
+            Step::MakeDevLink { name, target } => self.make_dev_link(name, target),
             Step::OpenTerminal { height, width } => self.open_terminal(*height, *width),
             Step::MountConsole => self.mount_console(),
             Step::SendConsole => self.send_console(),

@@ -6,14 +6,14 @@ use std::path::Path;
 use dhow_sys::mount::{self as attr, Attributes};
 use rustix::fs::{CWD, FileType, Mode};
 use rustix::io::Errno;
-use rustix::mount::{FsMountFlags, FsOpenFlags, MountAttrFlags, OpenTreeFlags};
+use rustix::mount::{FsMountFlags, FsOpenFlags, MountAttrFlags, MoveMountFlags, OpenTreeFlags};
 
 use super::mask::attach;
 use super::{Doing, Init, StepError};
 use crate::cgroup::PlaceRecord;
 use crate::plan::MountSource;
 use crate::plan::mount_options::MountOptions;
-use crate::root_dir::{RootDir, TargetKind, file_type};
+use crate::root_dir::{TargetKind, file_type};
 
 mod copy_up;
 
@@ -81,13 +81,19 @@ impl Init {
             // A device's own file system: read-only to the medium too.
             data.push(("ro".to_owned(), None));
         }
-        let mount = new_filesystem(fstype, source, &data)
+        // What is to be copied into it must be writable first.
+        let attributes = match options.copy_up {
+            true => 0,
+            false => options.attributes.set,
+        };
+        let mount = new_filesystem(fstype, source, &data, attributes)
             .map_err(|error| StepError::other(format!("{}: {error}", what())))?;
         if options.copy_up {
             copy_up::copy(&target, &mount)
                 .doing(|| format!("copy what is at the place: {}", what()))?;
+            attr::set_attributes(mount.as_fd(), &options.attributes, false).doing(what)?;
         }
-        set_attributes(&mount, options).doing(what)?;
+        set_more_attributes(&mount, options).doing(what)?;
         attach(&mount, &target).doing(what)
     }
 
@@ -107,28 +113,26 @@ impl Init {
         if let [place] = &*record.places
             && place.controllers.is_empty()
         {
-            let mount = hierarchy(place, namespaced)
+            let mount = hierarchy(place, namespaced, options)
                 .map_err(|error| StepError::other(format!("{}: {error}", what())))?;
-            set_attributes(&mount, options).doing(what)?;
             return attach(&mount, &target).doing(what);
         }
         let data = [("mode".to_owned(), Some("755".to_owned()))];
-        let top = new_filesystem("tmpfs", "tmpfs", &data)
+        let top = new_filesystem("tmpfs", "tmpfs", &data, 0)
             .map_err(|error| StepError::other(format!("{}: {error}", what())))?;
         attach(&top, &target).doing(what)?;
-        let top = RootDir::new(top);
         for place in &record.places {
             mount_hierarchy(&top, place, namespaced, options)
                 .map_err(|error| StepError::other(format!("{}: {}", what(), error.message)))?;
         }
         // Last: directories and links had to be made in it.
-        attr::set_attributes(top.fd(), &options.attributes, false).doing(what)
+        attr::set_attributes(top.as_fd(), &options.attributes, false).doing(what)
     }
 }
 
 /// Mounts one hierarchy in the directory of all, with a link for each controller that it has in common with others.
 fn mount_hierarchy(
-    top: &RootDir,
+    top: &OwnedFd,
     place: &PlaceRecord,
     namespaced: bool,
     options: &MountOptions,
@@ -139,16 +143,15 @@ fn mount_hierarchy(
         controllers => controllers.join(","),
     };
     let what = || format!("hierarchy {name}");
-    let target = top
-        .resolve_or_make(Path::new(&name), TargetKind::Directory)
-        .doing(what)?;
-    let mount = hierarchy(place, namespaced)
+    // The directory of all is new and nobody else's yet, so plain names do in it.
+    rustix::fs::mkdirat(top, &*name, Mode::from_raw_mode(0o755)).doing(what)?;
+    let mount = hierarchy(place, namespaced, options)
         .map_err(|error| StepError::other(format!("{}: {error}", what())))?;
-    set_attributes(&mount, options).doing(what)?;
-    attach(&mount, &target).doing(what)?;
+    let flags = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH;
+    rustix::mount::move_mount(&mount, "", top, &*name, flags).doing(what)?;
     if place.controllers.len() > 1 {
         for controller in &place.controllers {
-            rustix::fs::symlinkat(&*name, top.fd(), &**controller).doing(what)?;
+            rustix::fs::symlinkat(&*name, top, &**controller).doing(what)?;
         }
     }
     Ok(())
@@ -156,13 +159,19 @@ fn mount_hierarchy(
 
 /// One hierarchy: in a cgroup namespace the kernel shows the container's cgroup as its root, else that cgroup's directory
 /// is all that is shown.
-fn hierarchy(place: &PlaceRecord, namespaced: bool) -> Result<OwnedFd, String> {
+fn hierarchy(
+    place: &PlaceRecord,
+    namespaced: bool,
+    options: &MountOptions,
+) -> Result<OwnedFd, String> {
     if !namespaced {
-        return clone_path(&place.directory, true)
-            .map_err(|errno| format!("{}: {errno}", place.directory.display()));
+        let error = |errno| format!("{}: {errno}", place.directory.display());
+        let mount = clone_path(&place.directory, true).map_err(error)?;
+        set_attributes(&mount, options).map_err(error)?;
+        return Ok(mount);
     }
     if place.controllers.is_empty() {
-        return new_filesystem("cgroup2", "cgroup2", &[]);
+        return new_filesystem("cgroup2", "cgroup2", &[], options.attributes.set);
     }
     let mut data = Vec::new();
     for controller in &place.controllers {
@@ -174,7 +183,7 @@ fn hierarchy(place: &PlaceRecord, namespaced: bool) -> Result<OwnedFd, String> {
             None => data.push((controller.clone(), None)),
         }
     }
-    new_filesystem("cgroup", "cgroup", &data)
+    new_filesystem("cgroup", "cgroup", &data, options.attributes.set)
 }
 
 /// File systems whose superblock others share, or for which read-only is only a matter of the mount.
@@ -202,11 +211,12 @@ fn clone_path(path: &Path, recursive: bool) -> rustix::io::Result<OwnedFd> {
     rustix::mount::open_tree(CWD, path, flags)
 }
 
-/// A new file system, not mounted anywhere yet. An error is in the kernel's own words where it has some.
+/// A new file system, not mounted anywhere yet, whose mount has these attributes from the start. An error is in the kernel's own words where it has some.
 fn new_filesystem(
     fstype: &str,
     source: &str,
     data: &[(String, Option<String>)],
+    attributes: u64,
 ) -> Result<OwnedFd, String> {
     let context = rustix::mount::fsopen(fstype, FsOpenFlags::FSOPEN_CLOEXEC)
         .map_err(|errno| errno.to_string())?;
@@ -224,7 +234,7 @@ fn new_filesystem(
     rustix::mount::fsmount(
         &context,
         FsMountFlags::FSMOUNT_CLOEXEC,
-        MountAttrFlags::empty(),
+        MountAttrFlags::from_bits_retain(attributes as u32),
     )
     .map_err(|errno| explain("mount", errno))
 }
@@ -246,6 +256,11 @@ fn set_attributes(mount: &OwnedFd, options: &MountOptions) -> rustix::io::Result
     if !options.attributes.is_empty() {
         attr::set_attributes(mount.as_fd(), &options.attributes, false)?;
     }
+    set_more_attributes(mount, options)
+}
+
+/// The same without the mount's own attributes.
+fn set_more_attributes(mount: &OwnedFd, options: &MountOptions) -> rustix::io::Result<()> {
     if !options.recursive_attributes.is_empty() {
         attr::set_attributes(mount.as_fd(), &options.recursive_attributes, true)?;
     }
