@@ -41,11 +41,17 @@ impl Store {
         };
         let tree = self.open_tree(&record.tree)?;
         let options = self.packing();
+        let expected = diff_id.clone();
         let (mut writer, reader) = pipe();
         std::thread::spawn(
             move || match dhow_layer::pack(tree.as_fd(), &mut writer, &options) {
-                Ok(_) => {
+                Ok(packed) if packed.diff_id == expected => {
                     let _ = writer.finish();
+                }
+                Ok(_) => {
+                    let short = expected.0.short();
+                    let changed = format!("the tree of layer {short} was changed");
+                    writer.fail(std::io::Error::other(changed));
                 }
                 Err(error) => writer.fail(std::io::Error::other(error)),
             },
