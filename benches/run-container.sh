@@ -3,7 +3,7 @@
 . "$benches/measure.sh"
 . "$benches/images.sh"
 bundle
-dhow import --quiet "$(busybox_tar)" $image >/dev/null 2>&1 || dhow import "$(busybox_tar)" $image >/dev/null || :
+dhow import "$(busybox_tar)" $image >/dev/null || :
 $podman import --quiet "$(busybox_tar)" $image >/dev/null
 table run-container 'A whole `dhow run` beside `podman run`, and beside a bare `runc run`, which has no image, no store and no monitor' "${DHOW_BENCH_RUNS:-40}"
 row dhow "dhow run --rm --network none $image true"
