@@ -15,6 +15,8 @@ work=$(mktemp -d "${TMPDIR:-/var/tmp}/dhow-bench.XXXXXX")
 results=${DHOW_BENCH_OUT:-$work/results}
 mkdir -p "$results"
 export work results
+# What the peers put aside goes there too.
+export TMPDIR="$work"
 finish() {
     status=$?
     trap - EXIT INT TERM

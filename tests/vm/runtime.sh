@@ -52,6 +52,11 @@ detach() {
 
 cgroup_directories() { find /sys/fs/cgroup -type d -path "*dhow-vm/$1*"; }
 
+# The time between the first and the last line of /proc/uptime in a text, in tenths of a second.
+seconds_tenths() {
+    echo "$1" | awk 'NF == 2 && $1 ~ /^[0-9.]+$/ { if (start == "") start = $1; end = $1 } END { printf "%d", (end - start) * 10 }'
+}
+
 runtime_runs_and_gives_the_status() {
     holds "$(contain hello '' 'hostname; exit 0')" inside
     status=0
@@ -109,14 +114,14 @@ runtime_write_rate_holds() {
         limits=
         [ "$limited" = no ] || limits="\"blockIO\": { \"throttleWriteBpsDevice\": [{ \"major\": ${disk%:*}, \"minor\": ${disk#*:}, \"rate\": 1572864 }] }"
         said=$(contain "rate-$limited" "$limits" "$(echo "$write" | sed "s/FILE/$limited/")")
-        took=$(echo "$said" | awk 'NF == 2 && $1 ~ /^[0-9.]+$/ { if (start == "") start = $1; end = $1 } END { printf "%d", (end - start) * 10 }')
+        took=$(seconds_tenths "$said")
         echo "limited: $limited, 6 MiB took $took tenths of a second"
         if [ "$limited" = yes ]; then [ "$took" -ge 33 ] && [ "$took" -le 80 ]; else [ "$took" -lt 20 ]; fi || fail "$said"
     done
     [ "$mode" = v2 ] || return 0
     # Through the page cache as well: the writeback of a file is charged to the container that made it.
     said=$(contain rate-cached "$limits" "$(echo "$write" | sed 's/ oflag=direct//; s/FILE/cached/')")
-    took=$(echo "$said" | awk 'NF == 2 && $1 ~ /^[0-9.]+$/ { if (start == "") start = $1; end = $1 } END { printf "%d", (end - start) * 10 }')
+    took=$(seconds_tenths "$said")
     echo "through the page cache: 6 MiB took $took tenths of a second"
     [ "$took" -ge 33 ] || fail "$said"
 }
