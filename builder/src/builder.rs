@@ -73,6 +73,8 @@ impl<'a> Builder<'a> {
             let image = self
                 .bases
                 .resolve(name, reference, &options.platform, &self.lease)?;
+            // Whatever is removed meanwhile, what the build stands on stays.
+            self.lease.hold(&image)?;
             let config = image.config();
             Ok(FoundImage {
                 base: BaseImage {

@@ -219,17 +219,22 @@ impl<'a> Execution<'a> {
         }
     }
 
+    /// The layers that a copy takes from; none for the context.
+    fn layers_of(&self, origin: &Origin) -> Option<Vec<DiffId>> {
+        match origin {
+            Origin::Context => None,
+            Origin::Stage(position) => Some(self.done[*position].clone()),
+            Origin::Image(image) => Some(image.layers.clone()),
+        }
+    }
+
     fn copy(
         &mut self,
         below: &[DiffId],
         copy: &CopyStep,
         standing: &Standing<'_>,
     ) -> Result<DiffId, BuildError> {
-        let layers = match &copy.origin {
-            Origin::Context => None,
-            Origin::Stage(position) => Some(self.done[*position].clone()),
-            Origin::Image(image) => Some(image.layers.clone()),
-        };
+        let layers = self.layers_of(&copy.origin);
         // A copy out of known layers needs no look into them.
         let by_layers = layers
             .as_ref()

@@ -16,6 +16,8 @@ pub struct BuildPlan {
     pub stages: Vec<PlannedStage>,
     /// Values given for `ARG`s that no needed stage declares.
     pub unused_args: Vec<String>,
+    /// What is likely not meant as it is understood, with file and line.
+    pub warnings: Vec<String>,
 }
 
 /// A stage that will be made.

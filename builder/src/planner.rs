@@ -32,6 +32,7 @@ pub(crate) struct Planner<'a> {
     global: Scope,
     find: &'a mut FindImage<'a>,
     planned: Vec<PlannedStage>,
+    warnings: Vec<String>,
     /// By the stage's number: where in `planned` it is, and what a stage that starts from it inherits.
     done: Vec<Option<(usize, Inherited)>>,
 }
@@ -66,6 +67,7 @@ impl<'a> Planner<'a> {
             global: Scope::default(),
             find,
             planned: Vec::new(),
+            warnings: Vec::new(),
             done: dockerfile.stages.iter().map(|_| None).collect(),
         }
     }
@@ -93,6 +95,7 @@ impl<'a> Planner<'a> {
             dockerfile: self.dockerfile.source.name().to_owned(),
             platform: self.options.platform.clone(),
             unused_args: self.given.unused(),
+            warnings: self.warnings,
             stages: self.planned,
         })
     }

@@ -28,6 +28,8 @@ impl Lease {
             .build()
             .map_err(|error| damaged("a config", error))?;
         config.set_rootfs(rootfs);
+        // A layer that the build cache knew is not held yet.
+        let _ = self.hold_layers(layers)?;
         let descriptors = self.store().layer_descriptors(layers)?;
         for layer in &descriptors {
             self.hold_blobs([&digest_of(layer)?])?;

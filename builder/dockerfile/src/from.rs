@@ -3,7 +3,7 @@
 use crate::flags::Flags;
 use crate::parse::Request;
 use crate::words::plain_words;
-use crate::{DockerfileError, From, nearest};
+use crate::{DockerfileError, From, Word, nearest};
 
 pub(crate) fn from(request: Request<'_>) -> Result<From, DockerfileError> {
     const FORM: &str = "FROM [--platform=PLATFORM] IMAGE [AS NAME]";
@@ -30,20 +30,7 @@ pub(crate) fn from(request: Request<'_>) -> Result<From, DockerfileError> {
             span,
         }),
         [image, as_word, name] if as_word.text.eq_ignore_ascii_case("as") => {
-            let mut name = name.clone();
-            name.text = name.text.to_lowercase();
-            let fits = name.text.starts_with(|c: char| c.is_ascii_lowercase())
-                && name
-                    .text
-                    .chars()
-                    .all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || "-_.".contains(c));
-            if !fits {
-                return Err(request.source.error(
-                    name.span,
-                    format!("{:?} cannot be the name of a stage", name.text),
-                    "expected a letter, then letters, digits, '-', '_' or '.'",
-                ));
-            }
+            let name = stage_name(request, name)?;
             Ok(From {
                 platform,
                 image: image.clone(),
@@ -69,4 +56,23 @@ pub(crate) fn from(request: Request<'_>) -> Result<From, DockerfileError> {
         }
         _ => Err(request.error("FROM has too many arguments", format!("expected {FORM}"))),
     }
+}
+
+/// The name of a stage, in lower case.
+fn stage_name(request: Request<'_>, word: &Word) -> Result<Word, DockerfileError> {
+    let mut name = word.clone();
+    name.text = name.text.to_lowercase();
+    let fits = name.text.starts_with(|c: char| c.is_ascii_lowercase())
+        && name
+            .text
+            .chars()
+            .all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || "-_.".contains(c));
+    if !fits {
+        return Err(request.source.error(
+            name.span,
+            format!("{:?} cannot be the name of a stage", name.text),
+            "expected a letter, then letters, digits, '-', '_' or '.'",
+        ));
+    }
+    Ok(name)
 }

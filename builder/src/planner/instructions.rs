@@ -18,6 +18,7 @@ impl Planner<'_> {
         instruction: &Instruction,
         draft: &mut Draft,
     ) -> Result<(), BuildError> {
+        self.warn_of_arrays(instruction);
         let mut step = Step {
             instruction: instruction.to_string(),
             line: instruction.span.start.line,
@@ -58,6 +59,26 @@ impl Planner<'_> {
         Ok(())
     }
 
+    /// `CMD ['a']` is no JSON, so that a shell gets it, which is hardly ever meant.
+    fn warn_of_arrays(&mut self, instruction: &Instruction) {
+        let command = match &instruction.kind {
+            InstructionKind::Run(run) => &run.command,
+            InstructionKind::Cmd(command) | InstructionKind::Entrypoint(command) => command,
+            _ => return,
+        };
+        let CommandLine::Shell(line) = command else {
+            return;
+        };
+        let inside = line.strip_prefix('[').map(str::trim_start);
+        if inside.is_some_and(|rest| rest.starts_with(['"', '\''])) {
+            self.warnings.push(format!(
+                "{}:{}: this looks like an array but is no JSON, so the shell gets it; write it with double quotes: [\"a\", \"b\"]",
+                self.dockerfile.source.name(),
+                instruction.span.start.line
+            ));
+        }
+    }
+
     /// The instructions that make no layer.
     fn configure(
         &self,
@@ -88,17 +109,7 @@ impl Planner<'_> {
                 draft.inherited.config.set_user(Some(user));
             }
             InstructionKind::Expose(words) => self.expose(words, draft)?,
-            InstructionKind::Volume(words) => {
-                for word in words {
-                    let path = self.expand(word, draft)?;
-                    if path.is_empty() {
-                        return Err(self
-                            .error(word.span, "the volume has no path", "expected a directory")
-                            .into());
-                    }
-                    settings::add_volume(&mut draft.inherited.config, &path);
-                }
-            }
+            InstructionKind::Volume(words) => self.volumes(words, draft)?,
             InstructionKind::Cmd(command) => {
                 let words = in_shell(command, &draft.inherited.shell);
                 draft.inherited.config.set_cmd(Some(words));
@@ -113,19 +124,7 @@ impl Planner<'_> {
                 }
             }
             InstructionKind::Shell(words) => draft.inherited.shell.clone_from(words),
-            InstructionKind::Stopsignal(word) => {
-                let signal = self.expand(word, draft)?;
-                if !settings::is_signal(&signal) {
-                    return Err(self
-                        .error(
-                            word.span,
-                            format!("{signal:?} is no signal"),
-                            "expected a name such as SIGTERM, or a number",
-                        )
-                        .into());
-                }
-                draft.inherited.config.set_stop_signal(Some(signal));
-            }
+            InstructionKind::Stopsignal(word) => self.stop_signal(word, draft)?,
             InstructionKind::Maintainer(name) => draft.inherited.author = Some(name.clone()),
             InstructionKind::Run(_)
             | InstructionKind::Copy(_)
@@ -134,6 +133,34 @@ impl Planner<'_> {
                 return Err(self.error(span, "this makes a layer", "").into());
             }
         }
+        Ok(())
+    }
+
+    fn volumes(&self, words: &[Word], draft: &mut Draft) -> Result<(), DockerfileError> {
+        for word in words {
+            let path = self.expand(word, draft)?;
+            if path.is_empty() {
+                return Err(self.error(
+                    word.span,
+                    "the volume has no path",
+                    "expected a directory",
+                ));
+            }
+            settings::add_volume(&mut draft.inherited.config, &path);
+        }
+        Ok(())
+    }
+
+    fn stop_signal(&self, word: &Word, draft: &mut Draft) -> Result<(), DockerfileError> {
+        let signal = self.expand(word, draft)?;
+        if !settings::is_signal(&signal) {
+            return Err(self.error(
+                word.span,
+                format!("{signal:?} is no signal"),
+                "expected a name such as SIGTERM, or a number",
+            ));
+        }
+        draft.inherited.config.set_stop_signal(Some(signal));
         Ok(())
     }
 

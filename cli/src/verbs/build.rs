@@ -141,6 +141,9 @@ fn build(args: &Args, quiet: bool, context: &Context) -> anyhow::Result<ExitCode
             "warning: no ARG declares {name}, so its --build-arg has no effect"
         ));
     }
+    for warning in &plan.warnings {
+        progress.note(&format!("warning: {warning}"));
+    }
     if let Some(format) = args.plan {
         print_plan(&plan, format)?;
         return Ok(ExitCode::SUCCESS);
@@ -163,6 +166,10 @@ fn directory(context: &Path) -> anyhow::Result<&Path> {
     anyhow::ensure!(
         !remote.iter().any(|start| text.starts_with(start)),
         "{text} is not on this machine; fetch it and name its directory"
+    );
+    anyhow::ensure!(
+        context.is_dir(),
+        "the context {text} is no directory; name the one that COPY takes files from"
     );
     Ok(context)
 }
@@ -223,9 +230,6 @@ impl Args {
         };
         let bytes = std::fs::read(&path).map_err(|error| {
             let hint = match (error.kind(), &self.file) {
-                (std::io::ErrorKind::NotFound, None) if !directory.is_dir() => {
-                    "; the context must be a directory"
-                }
                 (std::io::ErrorKind::NotFound, None) => "; name another file with -f",
                 _ => "",
             };

@@ -115,6 +115,11 @@ fn a_failing_step_names_line_and_status() {
         said.ends_with("dhow: Dockerfile:2: RUN echo why; exit 7 failed with exit status 7\n"),
         "{said}"
     );
+    let said = mistake(&sandbox, "FROM busybox\nRUN ['/bin/true']\n", [], 1);
+    assert!(
+        said.contains("warning: Dockerfile:2: this looks like an array"),
+        "{said}"
+    );
     // Quiet, but not about a failure.
     let said = mistake(&sandbox, "FROM busybox\nRUN echo why; exit 7\n", ["-q"], 1);
     assert!(said.starts_with("why\ndhow: "), "{said}");
@@ -156,7 +161,7 @@ fn what_is_not_supported_or_not_there_is_an_error_of_dhows_own() {
         ),
         (
             vec!["build", "/no/such/context"],
-            "the context must be a directory",
+            "the context /no/such/context is no directory",
         ),
         (vec!["build", "-t", "UPPER", "."], "UPPER"),
         (
