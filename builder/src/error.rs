@@ -70,29 +70,6 @@ pub enum BuildError {
     },
 }
 
-/// Whose fault a failed build is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum BuildErrorKind {
-    /// The Dockerfile's or the context's, or of a command that it runs.
-    Dockerfile,
-    /// Anything else.
-    Own,
-}
-
-impl BuildError {
-    /// Whose fault it is.
-    pub fn kind(&self) -> BuildErrorKind {
-        match self {
-            Self::Dockerfile(_) | Self::Failed { .. } | Self::Run { .. } | Self::Step { .. } => {
-                BuildErrorKind::Dockerfile
-            }
-            Self::Context(_) | Self::Refused(_) | Self::Store(_) | Self::File { .. } => {
-                BuildErrorKind::Own
-            }
-        }
-    }
-}
-
 /// A file of a context, a stage or the root that is being built.
 #[derive(Debug, thiserror::Error)]
 pub enum TreeError {

@@ -28,7 +28,7 @@ mod unpack;
 pub use base::BaseImages;
 pub use builder::{Builder, Built};
 pub use context::{Context, ContextError};
-pub use error::{BuildError, BuildErrorKind, TreeError};
+pub use error::{BuildError, TreeError};
 pub use guard::{GuardProgram, guard, sweep};
 pub use options::{BuildOptions, ImageName};
 pub use plan::{

@@ -6,9 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::Context as _;
-use dhow_builder::{
-    BaseImages, BuildError, BuildErrorKind, BuildOptions, BuildPlan, Builder, Built, GuardProgram,
-};
+use dhow_builder::{BaseImages, BuildError, BuildOptions, BuildPlan, Builder, Built, GuardProgram};
 use dhow_dockerfile::{Dockerfile, RunNetwork};
 use dhow_image::{ImageReference, Platform, Progress, Silent};
 use dhow_image_store::{Image, Lease};
@@ -96,26 +94,19 @@ enum Shown {
 pub(crate) fn run(args: &Args, context: &Context) -> anyhow::Result<ExitCode> {
     let quiet = args.quiet || args.shown_quietly();
     let outcome = build(args, quiet, context);
-    let Err(error) = &outcome else {
-        return outcome;
-    };
-    let Some(build) = error.downcast_ref::<BuildError>() else {
-        return outcome;
-    };
-    if build.kind() == BuildErrorKind::Own {
-        return outcome;
-    }
-    if let (true, BuildError::Failed { output, .. }) = (quiet, build) {
-        for line in output {
-            eprintln!("{line}");
+    if let Err(error) = &outcome
+        && let Some(failed @ BuildError::Failed { output, .. }) = error.downcast_ref()
+    {
+        if quiet {
+            for line in output {
+                eprintln!("{line}");
+            }
         }
+        eprintln!("dhow: {failed}");
+        return Ok(ExitCode::from(COMMAND_FAILED));
     }
-    eprintln!("dhow: {build}");
-    // A mistake in the Dockerfile is answered by dhow itself.
-    Ok(ExitCode::from(match build {
-        BuildError::Failed { .. } => COMMAND_FAILED,
-        _ => crate::OWN_ERROR,
-    }))
+    // Every other error is dhow's own, a mistake in the Dockerfile too.
+    outcome
 }
 
 fn build(args: &Args, quiet: bool, context: &Context) -> anyhow::Result<ExitCode> {

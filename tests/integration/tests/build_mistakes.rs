@@ -16,7 +16,7 @@ fn mistake<const N: usize>(sandbox: &Sandbox, text: &str, args: [&str; N], statu
 fn the_place_in_the_dockerfile_is_marked() {
     let sandbox = Sandbox::new();
     assert_eq!(
-        mistake(&sandbox, "FROM scratch\nCOYP a b\n", [], 1),
+        mistake(&sandbox, "FROM scratch\nCOYP a b\n", [], 125),
         "dhow: Dockerfile:2:1: unknown instruction COYP\n  |\n2 | COYP a b\n  | ^^^^ did you mean COPY?\n"
     );
     for (text, place, message) in [
@@ -80,7 +80,7 @@ fn the_place_in_the_dockerfile_is_marked() {
             "ADD of a URL",
         ),
     ] {
-        let said = mistake(&sandbox, text, [], 1);
+        let said = mistake(&sandbox, text, [], 125);
         let start = format!("dhow: Dockerfile:{place}: ");
         assert!(
             said.starts_with(&start) && said.contains(message),
@@ -97,7 +97,7 @@ fn a_base_that_is_nowhere_is_named_with_its_line() {
         &sandbox,
         "FROM scratch AS builder\nFROM localhost:1/nothing/here\n",
         [],
-        1,
+        125,
     );
     assert!(
         said.contains("dhow: Dockerfile:2:6: ") && said.contains("localhost:1"),
@@ -123,7 +123,7 @@ fn a_failing_step_names_line_and_status() {
     // Quiet, but not about a failure.
     let said = mistake(&sandbox, "FROM busybox\nRUN echo why; exit 7\n", ["-q"], 1);
     assert!(said.starts_with("why\ndhow: "), "{said}");
-    let said = mistake(&sandbox, "FROM busybox\nRUN [\"/no/such\"]\n", [], 1);
+    let said = mistake(&sandbox, "FROM busybox\nRUN [\"/no/such\"]\n", [], 125);
     assert!(
         said.contains("Dockerfile:2: RUN [\"/no/such\"]") && said.contains("/no/such"),
         "{said}"
@@ -132,17 +132,17 @@ fn a_failing_step_names_line_and_status() {
         &sandbox,
         "FROM busybox\nRUN sh -c 'kill -9 $$'; exit $?\n",
         [],
-        1,
+        125,
     );
     assert!(said.contains("exit status 137"), "{said}");
     let said = mistake(
         &sandbox,
         "FROM busybox\nUSER nobodyatall\nRUN true\n",
         [],
-        1,
+        125,
     );
     assert!(said.contains("no user \"nobodyatall\""), "{said}");
-    let said = mistake(&sandbox, "FROM busybox\nCOPY Dockerfil /\n", [], 1);
+    let said = mistake(&sandbox, "FROM busybox\nCOPY Dockerfil /\n", [], 125);
     assert!(said.contains("did you mean Dockerfile?"), "{said}");
 }
 
