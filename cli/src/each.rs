@@ -1,5 +1,6 @@
 //! One verb for several containers: each is done, whatever became of the one before.
 
+use std::io::Write;
 use std::process::ExitCode;
 
 use crate::OWN_ERROR;
@@ -12,7 +13,8 @@ pub(crate) fn each(
     let mut status = ExitCode::SUCCESS;
     for name in names {
         match act(name) {
-            Ok(answer) => println!("{answer}"),
+            // What was done is done, whether or not anybody reads of it.
+            Ok(answer) => drop(writeln!(std::io::stdout(), "{answer}")),
             Err(error) => {
                 eprintln!("dhow: {}", crate::one_line(&error));
                 status = ExitCode::from(OWN_ERROR);

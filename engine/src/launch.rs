@@ -83,10 +83,8 @@ impl Engine {
         let spec = prepared.spec.clone();
         let started = self.launch(prepared, attach);
         if started.is_err() && spec.auto_remove {
-            // The monitor's own clean-up may have been faster; and why it did not start is the error to tell.
-            if let Ok(_lock) = PodLock::wait_and_take(&self.files(&spec.id).lock()) {
-                let _ = self.remove_all(&spec);
-            }
+            // The first error is the one to tell; the monitor may have removed it before.
+            let _ = self.remove_ended(spec.id.as_str());
         }
         started
     }

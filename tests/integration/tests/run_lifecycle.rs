@@ -324,6 +324,27 @@ fn a_background_container_is_removed_at_its_end() {
 }
 
 #[test]
+fn a_background_container_that_cannot_start_says_why_and_is_gone() {
+    let sandbox = with_busybox();
+    let said = sandbox
+        .dhow(["run", "-d", "--rm", "busybox", "nosuchprogram"])
+        .fails(127);
+    assert!(said.contains("nosuchprogram"), "{said}");
+    sandbox.nothing_is_left(&[]);
+    // One that is kept tells the same later.
+    sandbox
+        .dhow(["run", "-d", "--name", "kept", "busybox", "nosuchprogram"])
+        .fails(127);
+    assert!(sandbox.dhow(["ps", "-a"]).ok().contains("Exited (127)"));
+    let said = sandbox
+        .dhow(["inspect", "-f", "{{.State.Error}}", "kept"])
+        .ok();
+    assert!(said.contains("nosuchprogram"), "{said}");
+    sandbox.dhow(["rm", "kept"]).ok();
+    sandbox.nothing_is_left(&[]);
+}
+
+#[test]
 fn lists_are_filtered_and_formatted() {
     let sandbox = with_busybox();
     sandbox
