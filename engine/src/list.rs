@@ -2,6 +2,8 @@
 
 use dhow_supervise::{Phase, PodLock, Status};
 
+use rustix::io::Errno;
+
 use crate::{ContainerId, Engine, EngineError, PodSpec, PodStatus};
 
 impl Engine {
@@ -21,22 +23,29 @@ impl Engine {
         Ok(all)
     }
 
-    /// Removes the state of pods that never came to have a record, because their creator was killed.
+    /// Removes what was left of pods without a record: their creator or their remover was killed in the middle.
     fn collect_leftovers(&self, known: &[PodSpec]) -> Result<(), EngineError> {
-        let Ok(entries) = std::fs::read_dir(self.states()) else {
-            return Ok(());
-        };
-        let ids = entries
+        let states = std::fs::read_dir(self.states());
+        let ids = states
+            .into_iter()
+            .flatten()
             .filter_map(Result::ok)
-            .filter_map(|entry| entry.file_name().to_str()?.parse::<ContainerId>().ok());
+            .filter_map(|entry| entry.file_name().to_str()?.parse::<ContainerId>().ok())
+            .chain(self.records.ids()?);
         for id in ids.filter(|id| known.iter().all(|spec| spec.id != *id)) {
             let files = self.files(&id);
-            // One that is just being created is locked, or has its record by now.
-            if let Ok(Some(_lock)) = PodLock::try_take(&files.lock())
-                && self.records.get(&id)?.is_none()
-            {
+            // A creator makes the state and locks it before anything else, so what has no state has no creator.
+            let lock = match PodLock::try_take(&files.lock()) {
+                Ok(Some(lock)) => Some(lock),
+                Err(error) if error.source == Errno::NOENT => None,
+                Ok(None) | Err(_) => continue,
+            };
+            if self.records.get(&id)?.is_none() {
+                // Whoever else collects may have been faster.
+                let _ = fs_err::remove_dir_all(self.records.dir(&id));
                 let _ = fs_err::remove_dir_all(files.dir());
             }
+            drop(lock);
         }
         Ok(())
     }

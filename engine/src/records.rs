@@ -135,7 +135,8 @@ impl Records {
         Ok(specs)
     }
 
-    fn ids(&self) -> Result<Vec<ContainerId>, EngineError> {
+    /// The ids of all records, and of what was left of one.
+    pub(crate) fn ids(&self) -> Result<Vec<ContainerId>, EngineError> {
         let entries = match fs_err::read_dir(&self.pods) {
             Ok(entries) => entries,
             Err(error) if error.kind() == Io::NotFound => return Ok(Vec::new()),

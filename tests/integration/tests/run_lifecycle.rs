@@ -331,10 +331,11 @@ fn a_background_container_that_cannot_start_says_why_and_is_gone() {
         .fails(127);
     assert!(said.contains("nosuchprogram"), "{said}");
     sandbox.nothing_is_left(&[]);
-    // One that is kept tells the same later.
+    // One that was created before tells the same later.
     sandbox
-        .dhow(["run", "-d", "--name", "kept", "busybox", "nosuchprogram"])
-        .fails(127);
+        .dhow(["create", "--name", "kept", "busybox", "nosuchprogram"])
+        .ok();
+    sandbox.dhow(["start", "kept"]).fails(125);
     assert!(sandbox.dhow(["ps", "-a"]).ok().contains("Exited (127)"));
     let said = sandbox
         .dhow(["inspect", "-f", "{{.State.Error}}", "kept"])
