@@ -16,12 +16,23 @@ pub(super) fn make(hierarchy: &Hierarchy, directory: &Directory) -> Result<bool,
     if !made && is_occupied(directory)? {
         return Err(CgroupError::Occupied(directory.path().to_owned()));
     }
-    if hierarchy.is_v2() {
-        hand_down_controllers(hierarchy, directory)?;
-    } else if hierarchy.controllers.iter().any(|name| name == "cpuset") {
-        fill_cpuset(hierarchy, directory)?;
-    }
     Ok(made)
+}
+
+/// Gives a directory what the one above it has to give. `with_v2` is false where no limit needs the v2 tree's controllers: on a
+/// hybrid host the tree is another's, and so is left as it is.
+pub(super) fn furnish(
+    hierarchy: &Hierarchy,
+    directory: &Directory,
+    with_v2: bool,
+) -> Result<(), CgroupError> {
+    if hierarchy.is_v2() && with_v2 {
+        return hand_down_controllers(hierarchy, directory);
+    }
+    if hierarchy.controllers.iter().any(|name| name == "cpuset") {
+        return fill_cpuset(hierarchy, directory);
+    }
+    Ok(())
 }
 
 /// Whether a directory that was there already has processes in it.

@@ -109,7 +109,8 @@ impl Cgroup {
         let mut cgroup = Self { places: Vec::new() };
         let mut made = Self { places: Vec::new() };
         let result = cgroup
-            .make_places(&mut made, hierarchies, directories, may_miss)
+            .make_places(&mut made, &hierarchies, directories, may_miss)
+            .and_then(|()| cgroup.furnish(&hierarchies, resources))
             .and_then(|()| limits::set(&cgroup, resources, true));
         match result {
             Ok(()) => Ok(cgroup),
@@ -142,25 +143,44 @@ impl Cgroup {
     fn make_places(
         &mut self,
         made: &mut Self,
-        hierarchies: Vec<Hierarchy>,
+        hierarchies: &[Hierarchy],
         directories: Vec<PathBuf>,
         may_miss: bool,
     ) -> Result<(), CgroupError> {
-        for (hierarchy, directory) in hierarchies.into_iter().zip(directories) {
-            let place = Place::new(Vec::new(), directory.clone());
-            match make::make(&hierarchy, &place.directory) {
+        for (hierarchy, directory) in hierarchies.iter().zip(directories) {
+            let place = Place::new(hierarchy.controllers.clone(), directory);
+            match make::make(hierarchy, &place.directory) {
                 Ok(is_new) => {
                     if is_new {
+                        let directory = place.directory.path().to_owned();
                         made.places.push(Place::new(Vec::new(), directory));
                     }
-                    self.places.push(Place {
-                        controllers: hierarchy.controllers,
-                        ..place
-                    });
+                    self.places.push(place);
                 }
                 Err(CgroupError::Make { source, .. })
                     if may_miss && is_ignorable(&source) && is_unprivileged() => {}
                 Err(error) => return Err(error),
+            }
+        }
+        Ok(())
+    }
+
+    fn furnish(
+        &self,
+        hierarchies: &[Hierarchy],
+        resources: Option<&LinuxResources>,
+    ) -> Result<(), CgroupError> {
+        let in_v1 = |name: &str| {
+            hierarchies
+                .iter()
+                .any(|hierarchy| hierarchy.controllers.iter().any(|known| known == name))
+        };
+        let with_v2 = hierarchies.iter().all(Hierarchy::is_v2)
+            || resources.is_some_and(|asked| limits::need_v2(asked, in_v1));
+        for place in &self.places {
+            let of_place = |hierarchy: &&Hierarchy| hierarchy.controllers == place.controllers;
+            if let Some(hierarchy) = hierarchies.iter().find(of_place) {
+                make::furnish(hierarchy, &place.directory, with_v2)?;
             }
         }
         Ok(())

@@ -53,6 +53,27 @@ pub(super) fn set(
     Ok(())
 }
 
+/// Whether a limit is asked for whose controller is not in v1.
+pub(super) fn need_v2(asked: &LinuxResources, in_v1: impl Fn(&str) -> bool) -> bool {
+    let some = |list: usize| list > 0;
+    let families = [
+        ("pids", asked.pids().is_some()),
+        ("memory", asked.memory().is_some()),
+        ("blkio", asked.block_io().is_some()),
+        ("cpu", asked.cpu().is_some()),
+        ("cpuset", asked.cpu().is_some()),
+        (
+            "hugetlb",
+            some(asked.hugepage_limits().iter().flatten().count()),
+        ),
+        ("rdma", some(asked.rdma().iter().flatten().count())),
+        ("", some(asked.unified().iter().flatten().count())),
+    ];
+    families
+        .iter()
+        .any(|(name, is_asked)| *is_asked && !in_v1(name))
+}
+
 /// Both versions have the same file.
 fn set_pids(cgroup: &Cgroup, pids: &LinuxPids) -> Result<(), CgroupError> {
     let value = match pids.limit() {
