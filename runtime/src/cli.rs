@@ -14,6 +14,13 @@ use arguments::{Arguments, Command};
 
 /// Parses, does one thing, and says how it went.
 pub(crate) fn main() -> ExitCode {
+    if let Some(error) = enters_containers()
+        .then(protect::ensure)
+        .and_then(Result::err)
+    {
+        log::error(&format!("dhow-runtime: {error}"), error.kind());
+        return ExitCode::FAILURE;
+    }
     let arguments = match Arguments::try_parse() {
         Ok(arguments) => arguments,
         Err(error) => {
@@ -40,6 +47,14 @@ pub(crate) fn main() -> ExitCode {
     }
 }
 
+/// Whether this call makes a process that enters a container, as far as can be seen without parsing: parsing would be
+/// done twice, since protecting the program executes it again. A word too many costs that and nothing else.
+fn enters_containers() -> bool {
+    let mut words = std::env::args_os().skip(1);
+    let found = words.any(|word| word == "create" || word == "run" || word == "exec");
+    found && !words.any(|word| word == "--dry-run")
+}
+
 fn ended(outcome: Outcome) -> u8 {
     match outcome {
         Outcome::Detached => 0,
@@ -63,11 +78,9 @@ fn dispatch(arguments: Arguments) -> Result<u8, Error> {
                 print!("{}", commands::plan(&args.id, &args.options())?);
                 return Ok(0);
             }
-            protect::ensure()?;
             commands::create(&runtime, &args.id, &args.options())?;
         }
         Command::Run(args) => {
-            protect::ensure()?;
             return Ok(ended(commands::run(
                 &runtime,
                 &args.create.id,
@@ -85,7 +98,6 @@ fn dispatch(arguments: Arguments) -> Result<u8, Error> {
         }
         Command::Delete(args) => commands::delete(&runtime, &args.id, args.force)?,
         Command::Exec(args) => {
-            protect::ensure()?;
             return Ok(ended(commands::exec(&runtime, &args.id, &args.options()?)?));
         }
         Command::Ps(args) => {

@@ -136,6 +136,13 @@ pub(crate) struct Resources {
     pub(crate) env: Vec<String>,
 }
 
+/// Keeps processes of the container, which may be in the same pid namespace, from looking into this one while it still
+/// has something of the host's; execve ends it. Before a user namespace's maps are written the parent must look, though.
+fn hide() {
+    // It cannot fail with this value; if it did, nothing else would be the worse for it.
+    let _ = rustix::process::set_dumpable_behavior(rustix::process::DumpableBehavior::NotDumpable);
+}
+
 /// Init's work in progress.
 pub(crate) struct Init {
     resources: Resources,
@@ -163,6 +170,9 @@ impl Init {
     pub(crate) fn run(mut self, plan: &InitPlan) -> ! {
         // Modes are given in full until the step that sets the container's own mask.
         rustix::process::umask(rustix::fs::Mode::empty());
+        if !plan.of(Carrier::Init).any(|step| *step == Step::BecomeRoot) {
+            hide();
+        }
         for step in plan.of(Carrier::Init) {
             if let Err(error) = self.step(step) {
                 if let Some(channel) = &self.resources.channel {
@@ -243,7 +253,11 @@ impl Init {
             Step::JoinContainer { namespaces } => self.join_container(*namespaces),
             Step::UnshareCgroup => namespaces::unshare_cgroup(),
             Step::UnshareTime { offsets } => namespaces::unshare_time(offsets),
-            Step::BecomeRoot => identity::become_root(),
+            Step::BecomeRoot => {
+                identity::become_root()?;
+                hide();
+                Ok(())
+            }
             Step::NewSession => identity::new_session(),
             Step::NewKeyring { name } => identity::new_keyring(name),
             Step::RaiseLoopback => namespaces::raise_loopback(),

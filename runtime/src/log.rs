@@ -68,8 +68,8 @@ fn write(level: &str, message: &str, kind: Option<Kind>) {
             if let Ok(mut file) = file {
                 let _ = file.write_all(line.as_bytes());
             }
-            // runc's callers show standard error to people.
-            if level == "error" {
+            // People see it too. A program that reads JSON does not want it among the container's output.
+            if level == "error" && !options.json {
                 let _ = writeln!(std::io::stderr(), "{message}");
             }
         }

@@ -60,6 +60,11 @@ pub fn exec(runtime: &Runtime, id: &str, options: &ExecOptions) -> Result<Outcom
     let spec = dir.spec()?;
     let process = process_of(&spec, options)?;
     spec::check_process(&process)?;
+    if process.exec_cpu_affinity().is_some() {
+        return Err(Error::Asked(
+            "process.execCPUAffinity is not supported yet".to_owned(),
+        ));
+    }
     let terminal = process.terminal().unwrap_or(false);
     if terminal && options.detach && options.console_socket.is_none() {
         return Err(Error::Asked(
