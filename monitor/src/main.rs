@@ -5,6 +5,7 @@
 
 mod clients;
 mod container;
+mod handle;
 mod pod;
 
 use std::os::fd::AsFd;

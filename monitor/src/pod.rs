@@ -12,6 +12,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use crate::clients::Clients;
 use crate::container::{Attachment, Container, StartError};
+use crate::handle::Handle;
 
 /// How long output is waited for after its container has ended: what is in the pipes is there already, and only a process outside the
 /// container can still hold them.
@@ -30,6 +31,8 @@ pub(crate) struct Pod {
     plan: Plan,
     files: PodFiles,
     runtime: RuntimeClient,
+    /// What the client starts.
+    _program: Handle,
     clients: Clients,
     containers: Vec<Container>,
     status: Status,
@@ -62,8 +65,10 @@ impl Pod {
                 })
                 .collect(),
         };
+        let program = Handle::new(&plan.runtime);
         Ok(Self {
-            runtime: RuntimeClient::new(&plan.runtime, &plan.runtime_root),
+            runtime: RuntimeClient::new(program.path(), &plan.runtime_root),
+            _program: program,
             plan,
             files,
             clients: Clients::new(listener, starter),

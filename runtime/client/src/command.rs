@@ -1,6 +1,7 @@
 //! One call of the program: its arguments, its log, its answer.
 
 use std::ffi::OsStr;
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus, Stdio};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -33,6 +34,8 @@ impl Call {
         let scratch = Scratch::new(client.root())?;
         let mut command = Command::new(client.program());
         command
+            // What process lists show, also where the program is started through a descriptor.
+            .arg0("dhow-runtime")
             .arg("--root")
             .arg(client.root())
             .arg("--log")
