@@ -1,5 +1,7 @@
 //! The code against the tables in docs/ARCHITECTURE.md.
 
+#![allow(clippy::unwrap_used)] // What fails in a test is to stop it.
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
