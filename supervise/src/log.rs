@@ -57,8 +57,8 @@ impl LogWriter {
         let partial = &mut self.partial[stream as usize];
         for piece in bytes.split_inclusive(|byte| *byte == b'\n') {
             partial.extend_from_slice(piece);
-            while partial.len() >= LONGEST_ENTRY {
-                let rest = partial.split_off(LONGEST_ENTRY);
+            while partial.len() > LONGEST_ENTRY {
+                let rest = partial.split_off(end_of_a_character(partial, LONGEST_ENTRY));
                 entry(&mut entries, stream, partial)?;
                 *partial = rest;
             }
@@ -100,6 +100,15 @@ impl LogWriter {
             None => Ok(()),
         }
     }
+}
+
+/// The last place up to `at` that is not within a character of UTF-8, where there is one.
+fn end_of_a_character(bytes: &[u8], at: usize) -> usize {
+    let continues = |place: usize| bytes[place] & 0xc0 == 0x80;
+    (at - 3..=at)
+        .rev()
+        .find(|place| !continues(*place))
+        .unwrap_or(at)
 }
 
 fn entry(entries: &mut Vec<u8>, stream: StreamName, bytes: &[u8]) -> io::Result<()> {
@@ -151,6 +160,15 @@ mod tests {
         });
         let lengths: Vec<usize> = lines.iter().map(|line| line.log.len()).collect();
         assert_eq!(lengths, [LONGEST_ENTRY, LONGEST_ENTRY, 2]);
+    }
+
+    #[test]
+    fn a_long_line_is_not_cut_within_a_character() {
+        let text = format!("x{}\n", "\u{20ac}".repeat(LONGEST_ENTRY));
+        let lines = logged(|log| log.add(StreamName::Stdout, text.as_bytes()).unwrap());
+        let whole: String = lines.iter().map(|line| line.log.as_str()).collect();
+        assert_eq!(whole, text);
+        assert!(lines.len() > 2);
     }
 
     #[test]

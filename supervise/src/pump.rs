@@ -6,6 +6,12 @@ use rustix::io::Errno;
 
 use crate::{LogWriter, StreamName};
 
+/// As much is read at once.
+const PIECE: usize = 64 << 10;
+
+/// A pipe holds no more (fs.pipe-max-size): what its writer left behind is not longer.
+const LARGEST_PIPE: usize = 1 << 20;
+
 /// One stream of a container. Nothing here waits: the caller polls [`Pump::source`] or [`Pump::sink`] and then calls [`Pump::step`].
 #[derive(Debug)]
 pub struct Pump {
@@ -50,39 +56,52 @@ impl Pump {
             .map(AsFd::as_fd)
     }
 
-    /// Moves what can be moved without waiting.
+    /// Moves one piece of what can be moved without waiting. One only: a container that writes faster than this reads must not keep the
+    /// caller from hearing that it is to be stopped.
     pub fn step(&mut self, log: &mut LogWriter) {
-        let mut buffer = [0; 64 << 10];
-        loop {
+        self.flush();
+        if self.pending.is_empty() {
+            self.read(log);
             self.flush();
-            if !self.pending.is_empty() {
-                return;
+        }
+        if self.is_done() {
+            self.sink = None;
+        }
+    }
+
+    /// Takes a piece from the source; whether there may be more.
+    fn read(&mut self, log: &mut LogWriter) -> bool {
+        let Some(source) = &self.source else {
+            return false;
+        };
+        let mut buffer = [0; PIECE];
+        match rustix::io::read(source, &mut buffer) {
+            Err(Errno::WOULDBLOCK) => false,
+            Err(Errno::INTR) => true,
+            // A terminal whose last user is gone answers EIO.
+            Ok(0) | Err(_) => {
+                self.source = None;
+                // A log that cannot be written (a full disk) must not stop the container.
+                let _ = log.end(self.name);
+                false
             }
-            let Some(source) = &self.source else {
-                self.sink = None;
-                return;
-            };
-            match rustix::io::read(source, &mut buffer) {
-                Err(Errno::WOULDBLOCK) => return,
-                Err(Errno::INTR) => {}
-                // A terminal whose last user is gone answers EIO.
-                Ok(0) | Err(_) => {
-                    self.source = None;
-                    // A log that cannot be written (a full disk) must not stop the container.
-                    let _ = log.end(self.name);
+            Ok(count) => {
+                let _ = log.add(self.name, &buffer[..count]);
+                if self.sink.is_some() {
+                    self.pending.extend_from_slice(&buffer[..count]);
                 }
-                Ok(count) => {
-                    let _ = log.add(self.name, &buffer[..count]);
-                    if self.sink.is_some() {
-                        self.pending.extend_from_slice(&buffer[..count]);
-                    }
-                }
+                true
             }
         }
     }
 
-    /// Reads no more: what still holds the other end is not the container.
+    /// Takes what is there and reads no more: what still holds the other end is not the container. A slow reader still gets all of it.
     pub fn close_source(&mut self, log: &mut LogWriter) {
+        for _ in 0..LARGEST_PIPE / PIECE {
+            if !self.read(log) {
+                break;
+            }
+        }
         if self.source.take().is_some() {
             let _ = log.end(self.name);
         }
@@ -115,5 +134,37 @@ impl Pump {
                 }
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rustix::pipe::{PipeFlags, pipe_with};
+
+    use super::*;
+
+    #[test]
+    fn a_slow_reader_gets_all_and_a_fast_writer_does_not_keep_the_caller() {
+        let (source, writer) = pipe_with(PipeFlags::NONBLOCK).unwrap();
+        let (reader, sink) = pipe_with(PipeFlags::CLOEXEC).unwrap();
+        let path = std::env::temp_dir().join(format!("dhow-pump-{}", std::process::id()));
+        let mut log = LogWriter::new(&path);
+        let mut pump = Pump::new(StreamName::Stdout, source, Some(sink)).unwrap();
+        let mut written = 0;
+        // The reader sleeps until pipes and pump are full.
+        while let Ok(count) = rustix::io::write(&writer, &[b'x'; 4096]) {
+            written += count;
+            pump.step(&mut log);
+        }
+        // The writer's end stays open in somebody else's hands.
+        pump.close_source(&mut log);
+        assert!(pump.source().is_none() && !pump.is_done());
+        let (mut read, mut buffer) = (0, [0; 4096]);
+        while !pump.is_done() || read < written {
+            pump.step(&mut log);
+            read += rustix::io::read(&reader, &mut buffer).unwrap();
+        }
+        assert_eq!(read, written);
+        let _ = std::fs::remove_file(path);
     }
 }
