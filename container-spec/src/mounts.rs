@@ -86,7 +86,12 @@ fn mount(destination: &str, kind: &str, source: &str, options: &[&str]) -> Mount
 
 fn bind(bind: &crate::BindMount) -> Mount {
     let mut options = vec!["rbind".to_owned(), "rprivate".to_owned()];
-    options.push(if bind.read_only { "ro" } else { "rw" }.to_owned());
+    let access: &[&str] = match bind.read_only {
+        // What is mounted below the source is not writable either.
+        true => &["ro", "rro"],
+        false => &["rw"],
+    };
+    options.extend(access.iter().map(|word| (*word).to_owned()));
     let mut mount = Mount::default();
     mount
         .set_destination(bind.destination.clone())
