@@ -1,5 +1,7 @@
 //! Terminals: by a console socket, and in the foreground.
 
+#![allow(clippy::unwrap_used)]
+
 use std::io::{IoSliceMut, Read, Write};
 use std::mem::MaybeUninit;
 use std::os::fd::OwnedFd;
