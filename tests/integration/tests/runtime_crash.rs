@@ -18,7 +18,7 @@ fn begin_create(bundle: &Bundle) -> std::process::Child {
         .stdout(Stdio::null())
         .stderr(Stdio::null())
         .spawn()
-        .unwrap()
+        .expect("start dhow-runtime")
 }
 
 #[test]

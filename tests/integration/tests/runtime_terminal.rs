@@ -13,7 +13,7 @@ use serde_json::json;
 
 /// The terminal that comes through a console socket.
 fn receive_terminal(listener: &UnixListener) -> (std::fs::File, String) {
-    let (stream, _) = listener.accept().unwrap();
+    let (stream, _) = listener.accept().expect("a caller");
     let mut bytes = [0u8; 64];
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
     let mut control = RecvAncillaryBuffer::new(&mut space);
@@ -23,7 +23,7 @@ fn receive_terminal(listener: &UnixListener) -> (std::fs::File, String) {
         &mut control,
         RecvFlags::empty(),
     )
-    .unwrap();
+    .expect("a message");
     let mut master: Option<OwnedFd> = None;
     for message in control.drain() {
         if let RecvAncillaryMessage::ScmRights(fds) = message {
