@@ -1,0 +1,276 @@
+//! A container's directory: locked, read, and its files replaced whole.
+
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::{Path, PathBuf};
+
+use oci_spec::runtime::Spec;
+use rustix::fs::{AtFlags, FlockOperation, Mode, OFlags};
+use rustix::io::Errno;
+
+use super::{ContainerError, Record, Status, check_id, is_alive};
+
+/// The socket on which init waits.
+pub const START_SOCKET: &str = "start.sock";
+
+/// A container's directory.
+#[derive(Debug)]
+pub struct ContainerDir {
+    id: String,
+    path: PathBuf,
+    fd: OwnedFd,
+}
+
+impl ContainerDir {
+    /// Makes the directory of a new container, locked.
+    ///
+    /// # Errors
+    /// When there is one already.
+    pub fn create(root: &Path, id: &str) -> Result<Self, ContainerError> {
+        check_id(id)?;
+        let path = root.join(id);
+        let system = |doing, path: &Path, errno| ContainerError::System {
+            doing,
+            path: path.to_owned(),
+            errno,
+        };
+        let mode = Mode::from_raw_mode(0o700);
+        match rustix::fs::mkdir(&path, mode) {
+            Err(Errno::NOENT) => {
+                std::fs::create_dir_all(root).map_err(|error| {
+                    system(
+                        "make",
+                        root,
+                        Errno::from_io_error(&error).unwrap_or(Errno::IO),
+                    )
+                })?;
+                rustix::fs::chmod(root, Mode::from_raw_mode(0o711))
+                    .map_err(|errno| system("make", root, errno))?;
+                rustix::fs::mkdir(&path, mode)
+            }
+            answer => answer,
+        }
+        .map_err(|errno| match errno {
+            Errno::EXIST => ContainerError::Exists(id.to_owned()),
+            errno => system("make", &path, errno),
+        })?;
+        let dir = Self::open(root, id)?;
+        dir.lock()?;
+        Ok(dir)
+    }
+
+    /// The directory of a container that is there.
+    ///
+    /// # Errors
+    /// When there is none.
+    pub fn open(root: &Path, id: &str) -> Result<Self, ContainerError> {
+        check_id(id)?;
+        let path = root.join(id);
+        let flags = OFlags::DIRECTORY | OFlags::CLOEXEC | OFlags::NOFOLLOW;
+        match rustix::fs::open(&path, flags, Mode::empty()) {
+            Ok(fd) => Ok(Self {
+                id: id.to_owned(),
+                path,
+                fd,
+            }),
+            Err(Errno::NOENT) => Err(ContainerError::NotFound(id.to_owned())),
+            Err(errno) => Err(ContainerError::System {
+                doing: "open",
+                path,
+                errno,
+            }),
+        }
+    }
+
+    fn system(&self, doing: &'static str, name: &str, errno: Errno) -> ContainerError {
+        ContainerError::System {
+            doing,
+            path: self.path.join(name),
+            errno,
+        }
+    }
+
+    /// Its id.
+    pub fn id(&self) -> &str {
+        &self.id
+    }
+
+    /// The open directory.
+    pub fn fd(&self) -> BorrowedFd<'_> {
+        self.fd.as_fd()
+    }
+
+    /// Waits for the lock, which lasts as long as this value.
+    ///
+    /// # Errors
+    /// Not found when the container was deleted in the meantime.
+    pub fn lock(&self) -> Result<(), ContainerError> {
+        rustix::fs::flock(&self.fd, FlockOperation::LockExclusive)
+            .map_err(|errno| self.system("lock", "", errno))?;
+        // Whoever had the lock before may have removed the directory; one of the same name would be another container.
+        let stat = rustix::fs::fstat(&self.fd).map_err(|errno| self.system("lock", "", errno))?;
+        match stat.st_nlink {
+            0 => Err(ContainerError::NotFound(self.id.clone())),
+            _ => Ok(()),
+        }
+    }
+
+    /// Takes the lock if it is free; whether it was.
+    pub fn try_lock(&self) -> bool {
+        rustix::fs::flock(&self.fd, FlockOperation::NonBlockingLockExclusive).is_ok()
+    }
+
+    /// Lets the lock go before this value ends.
+    pub fn unlock(&self) {
+        // The lock is ours; giving it back cannot fail.
+        let _ = rustix::fs::flock(&self.fd, FlockOperation::Unlock);
+    }
+
+    /// Replaces a file whole.
+    ///
+    /// # Errors
+    /// The system's.
+    pub fn write(&self, name: &str, content: &[u8]) -> Result<(), ContainerError> {
+        let new = format!(".{name}.new");
+        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::TRUNC | OFlags::CLOEXEC;
+        let write = || -> rustix::io::Result<()> {
+            let file = rustix::fs::openat(&self.fd, &*new, flags, Mode::from_raw_mode(0o600))?;
+            let mut left = content;
+            while !left.is_empty() {
+                left = &left[rustix::io::write(&file, left)?..];
+            }
+            rustix::fs::renameat(&self.fd, &*new, &self.fd, name)
+        };
+        write().map_err(|errno| self.system("write", name, errno))
+    }
+
+    /// Reads a file.
+    ///
+    /// # Errors
+    /// Not found when it is not there.
+    pub fn read(&self, name: &str) -> Result<Vec<u8>, ContainerError> {
+        let flags = OFlags::RDONLY | OFlags::CLOEXEC;
+        let file = match rustix::fs::openat(&self.fd, name, flags, Mode::empty()) {
+            Ok(file) => file,
+            Err(Errno::NOENT) => return Err(ContainerError::NotFound(self.id.clone())),
+            Err(errno) => return Err(self.system("read", name, errno)),
+        };
+        let mut content = Vec::new();
+        std::io::Read::read_to_end(&mut std::fs::File::from(file), &mut content).map_err(
+            |error| {
+                self.system(
+                    "read",
+                    name,
+                    Errno::from_io_error(&error).unwrap_or(Errno::IO),
+                )
+            },
+        )?;
+        Ok(content)
+    }
+
+    /// Writes the record.
+    ///
+    /// # Errors
+    /// The system's.
+    pub fn write_record(&self, record: &Record) -> Result<(), ContainerError> {
+        let text = serde_json::to_vec(record).map_err(|source| ContainerError::Broken {
+            path: self.path.join("state.json"),
+            source,
+        })?;
+        self.write("state.json", &text)
+    }
+
+    /// Reads the record.
+    ///
+    /// # Errors
+    /// When it is not there or not whole.
+    pub fn record(&self) -> Result<Record, ContainerError> {
+        let text = self.read("state.json")?;
+        serde_json::from_slice(&text).map_err(|source| ContainerError::Broken {
+            path: self.path.join("state.json"),
+            source,
+        })
+    }
+
+    /// The configuration that the container was made from.
+    ///
+    /// # Errors
+    /// When it is not there or not whole.
+    pub fn spec(&self) -> Result<Spec, ContainerError> {
+        let text = self.read("config.json")?;
+        serde_json::from_slice(&text).map_err(|source| ContainerError::Broken {
+            path: self.path.join("config.json"),
+            source,
+        })
+    }
+
+    /// Whether init waits for `start`.
+    pub fn waits_for_start(&self) -> bool {
+        rustix::fs::statat(&self.fd, START_SOCKET, AtFlags::SYMLINK_NOFOLLOW).is_ok()
+    }
+
+    /// Init has been let go.
+    pub fn remove_start_socket(&self) {
+        // It may be gone already.
+        let _ = rustix::fs::unlinkat(&self.fd, START_SOCKET, AtFlags::empty());
+    }
+
+    /// Where a container is in its life.
+    pub fn status(&self, record: &Record) -> Status {
+        if record.pid == 0 {
+            // Whoever makes it holds the lock; without one it was given up.
+            return if self.try_lock() {
+                self.unlock();
+                Status::Stopped
+            } else {
+                Status::Creating
+            };
+        }
+        if !is_alive(record.pid, record.start_time) {
+            return Status::Stopped;
+        }
+        if self.waits_for_start() {
+            return Status::Created;
+        }
+        let frozen = record
+            .cgroup()
+            .is_some_and(|cgroup| cgroup.is_frozen().unwrap_or(false));
+        if frozen {
+            Status::Paused
+        } else {
+            Status::Running
+        }
+    }
+
+    /// The record and the status, for a command that the status must allow.
+    ///
+    /// # Errors
+    /// When it does not.
+    pub fn require(&self, verb: &'static str) -> Result<(Record, Status), ContainerError> {
+        let record = self.record()?;
+        let status = self.status(&record);
+        if status.allows(verb) {
+            return Ok((record, status));
+        }
+        Err(ContainerError::Status {
+            verb,
+            id: self.id.clone(),
+            status,
+        })
+    }
+
+    /// Removes the directory and all in it.
+    ///
+    /// # Errors
+    /// The system's.
+    pub fn remove(self) -> Result<(), ContainerError> {
+        match std::fs::remove_dir_all(&self.path) {
+            Ok(()) => Ok(()),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
+            Err(error) => Err(self.system(
+                "remove",
+                "",
+                Errno::from_io_error(&error).unwrap_or(Errno::IO),
+            )),
+        }
+    }
+}
