@@ -57,7 +57,7 @@ impl StepError {
         }
     }
 
-    fn in_step(mut self, step: &Step) -> Self {
+    pub(crate) fn in_step(mut self, step: &Step) -> Self {
         self.step = step.name();
         if self.kind == Kind::Other {
             self.message = format!("{}: {}", self.step, self.message);
@@ -193,15 +193,6 @@ impl Init {
         }
     }
 
-    /// A step of the intermediate's.
-    pub(crate) fn join_between(
-        &self,
-        kind: crate::plan::NamespaceKind,
-        path: &std::path::Path,
-    ) -> Result<(), StepError> {
-        namespaces::join(kind, path)
-    }
-
     /// The container's root directory; the container's own `/` when the process is in it already (exec).
     fn root(&mut self) -> Result<&RootDir, StepError> {
         if self.root.is_none() {
@@ -245,11 +236,18 @@ impl Init {
         }
     }
 
-    fn step(&mut self, step: &Step) -> Result<(), StepError> {
+    /// Carries out a step of init's or of the intermediate's.
+    pub(crate) fn step(&mut self, step: &Step) -> Result<(), StepError> {
         match step {
             Step::AwaitIdMap => self.await_go(),
             Step::JoinCgroup => self.join_cgroup(),
             Step::JoinNamespace { kind, path } => namespaces::join(*kind, path),
+            Step::Hide => {
+                hide();
+                Ok(())
+            }
+            Step::SetOomScoreAdj { value } => crate::parent::set_oom_score_adj("self", *value)
+                .doing(|| crate::parent::setting_oom_score_adj(*value)),
             Step::JoinContainer { namespaces } => self.join_container(*namespaces),
             Step::UnshareCgroup => namespaces::unshare_cgroup(),
             Step::UnshareTime { offsets } => namespaces::unshare_time(offsets),

@@ -139,20 +139,10 @@ impl Parent<'_> {
         Ok(())
     }
 
-    /// An error if it cannot be set; the value that it has anyway needs no setting.
     fn set_oom_score_adj(&self, value: i32) -> Result<(), Error> {
-        let pid = self.made()?.pid;
-        let path = format!("/proc/{pid}/oom_score_adj");
-        let now = std::fs::read_to_string(&path).unwrap_or_default();
-        if now.trim().parse() == Ok(value) {
-            return Ok(());
-        }
-        write_procfs(Path::new(&path), value.to_string().as_bytes()).map_err(|errno| {
-            Error::system(
-                format!("set oom_score_adj to {value} (lowering it takes CAP_SYS_RESOURCE)"),
-                errno,
-            )
-        })
+        let pid = self.made()?.pid.to_string();
+        set_oom_score_adj(&pid, value)
+            .map_err(|errno| Error::system(setting_oom_score_adj(value), errno))
     }
 
     /// Waits for a message of init's, and takes what comes before it.
@@ -258,6 +248,21 @@ impl Parent<'_> {
             let _ = rustix::process::waitid(id, rustix::process::WaitIdOptions::EXITED);
         }
     }
+}
+
+/// Sets it for a process (`self` or an id); the value that it has anyway needs no setting.
+pub(crate) fn set_oom_score_adj(process: &str, value: i32) -> rustix::io::Result<()> {
+    let path = format!("/proc/{process}/oom_score_adj");
+    let now = std::fs::read_to_string(&path).unwrap_or_default();
+    if now.trim().parse() == Ok(value) {
+        return Ok(());
+    }
+    write_procfs(Path::new(&path), value.to_string().as_bytes())
+}
+
+/// What is said when it cannot be set.
+pub(crate) fn setting_oom_score_adj(value: i32) -> String {
+    format!("set oom_score_adj to {value} (lowering it takes CAP_SYS_RESOURCE)")
 }
 
 /// Writes a pid for others, whole or not at all.

@@ -71,7 +71,9 @@ pub fn exec(runtime: &Runtime, id: &str, options: &ExecOptions) -> Result<Outcom
             "cannot allocate tty if the runtime will detach without setting console socket; set --console-socket".to_owned(),
         ));
     }
-    let (target, namespaces, pid_namespace) = open_target(&record)?;
+    // Nothing of the host's that is not needed any more is open in what enters the container.
+    drop(dir);
+    let (target, namespaces) = open_target(&record)?;
     let profile = spec
         .linux()
         .as_ref()
@@ -121,7 +123,7 @@ pub fn exec(runtime: &Runtime, id: &str, options: &ExecOptions) -> Result<Outcom
         made: None,
         console: None,
         channel: None,
-        pid_namespace,
+        pid_namespace: None,
     };
     if let Err(error) = parent.run() {
         parent.kill();
@@ -149,9 +151,8 @@ fn require_running(dir: &ContainerDir, ignore_paused: bool) -> Result<Record, Er
     }
 }
 
-/// The container's init, the namespaces in which it differs from this process, and the pid namespace if it is one of
-/// them.
-fn open_target(record: &Record) -> Result<(OwnedFd, u64, Option<OwnedFd>), Error> {
+/// The container's init, and the namespaces in which it differs from this process.
+fn open_target(record: &Record) -> Result<(OwnedFd, u64), Error> {
     let error = |errno| Error::system("open the container's init", errno);
     let pid = Pid::from_raw(record.pid).ok_or_else(|| error(rustix::io::Errno::SRCH))?;
     let target = rustix::process::pidfd_open(pid, PidfdFlags::empty()).map_err(error)?;
@@ -178,14 +179,7 @@ fn open_target(record: &Record) -> Result<(OwnedFd, u64, Option<OwnedFd>), Error
     if !is_alive(record.pid, record.start_time) {
         return Err(error(rustix::io::Errno::SRCH));
     }
-    let pid_namespace = match namespaces & namespace::PID {
-        0 => None,
-        _ => Some(target.try_clone().map_err(|source| Error::File {
-            path: PathBuf::from("pidfd"),
-            source,
-        })?),
-    };
-    Ok((target, namespaces, pid_namespace))
+    Ok((target, namespaces))
 }
 
 /// The process that is asked for: a document, or the container's own with changes.

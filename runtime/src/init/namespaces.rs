@@ -25,12 +25,9 @@ impl Init {
     pub(super) fn join_container(&mut self, namespaces: u64) -> Result<(), StepError> {
         let target = self.resources.target.take();
         let target = target.ok_or_else(|| StepError::other("no container to join"))?;
-        // Its pid namespace was entered by the parent, on behalf of this process.
-        namespace::enter(
-            std::os::fd::AsFd::as_fd(&target),
-            namespaces & !namespace::PID,
-        )
-        .doing(|| "enter the container's namespaces".to_owned())
+        // Its pid namespace is for the next process.
+        namespace::enter(std::os::fd::AsFd::as_fd(&target), namespaces)
+            .doing(|| "enter the container's namespaces".to_owned())
     }
 }
 

@@ -40,6 +40,8 @@ impl Parent<'_> {
                 // The parent's end must close when the parent does, and so must its lock on the container.
                 self.channel = None;
                 self.dir = None;
+                // The host's cgroup directories are no business of who is in the container.
+                self.cgroup = None;
                 self.resources.channel = Some(theirs);
                 let resources = std::mem::take(&mut self.resources);
                 let init = Init::new(resources);
@@ -91,29 +93,40 @@ impl Parent<'_> {
 
     /// Waits for the intermediate to make init and to end.
     fn await_init(&mut self, intermediate: &OwnedFd) -> Result<(), Error> {
-        let message = self
-            .channel()?
-            .receive()
-            .map_err(|errno| Error::system("hear from the intermediate process", errno))?;
-        let _ = rustix::process::waitid(WaitId::PidFd(intermediate.as_fd()), WaitIdOptions::EXITED);
-        match message {
-            Some(Message::Init(pid, pidfd)) => {
-                self.remember(Made { pid, pidfd });
-                Ok(())
+        let mut failed = None;
+        let made = loop {
+            let message = self
+                .channel()?
+                .receive()
+                .map_err(|errno| Error::system("hear from the intermediate process", errno))?;
+            match message {
+                Some(Message::Init(pid, pidfd)) => break Some(Made { pid, pidfd }),
+                // Init may have been faster than who made it.
+                Some(Message::Console(master)) => self.take_console(master),
+                Some(Message::Failed(error)) => failed = Some(error),
+                Some(_) => {}
+                None => break None,
             }
-            Some(Message::Failed(error)) => Err(error.into()),
-            _ => Err(self.died()),
+        };
+        let _ = rustix::process::waitid(WaitId::PidFd(intermediate.as_fd()), WaitIdOptions::EXITED);
+        let is_made = made.is_some();
+        if let Some(made) = made {
+            self.remember(made);
+        }
+        match failed {
+            Some(error) => Err(error.into()),
+            None if is_made => Ok(()),
+            None => Err(self.died()),
         }
     }
 }
 
-/// The intermediate's steps: enters the user namespace and others by path, and makes init from there. Both it and
+/// The intermediate's steps: enters namespaces, and makes init from there. Both it and
 /// init go on from here.
-fn intermediate(plan: &InitPlan, init: Init) -> ! {
+fn intermediate(plan: &InitPlan, mut init: Init) -> ! {
     let mut made = None;
     for step in plan.of(Carrier::Intermediate) {
         let done = match step {
-            Step::JoinNamespace { kind, path } => init.join_between(*kind, path),
             Step::Clone { namespaces } => {
                 let options = CloneOptions {
                     namespaces: *namespaces,
@@ -130,12 +143,10 @@ fn intermediate(plan: &InitPlan, init: Init) -> ! {
                     Err(errno) => Err(StepError::system("make the container's process", errno)),
                 }
             }
-            other => Err(StepError::other(format!(
-                "{other} is not a step of the intermediate"
-            ))),
+            other => init.step(other),
         };
         if let Err(error) = done {
-            init.tell(&Message::Failed(error));
+            init.tell(&Message::Failed(error.in_step(step)));
             dhow_sys::exec::exit_now(1);
         }
     }

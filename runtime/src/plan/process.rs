@@ -40,21 +40,21 @@ impl InitPlan {
     ) -> Result<Self, SpecError> {
         let mut plan = Self::default();
         plan.push(Carrier::Parent, Step::Clone { namespaces: 0 });
-        let oom = request.process.oom_score_adj();
-        if let Some(value) = oom {
-            plan.push(Carrier::Parent, Step::SetOomScoreAdj { value });
-            plan.push(Carrier::Parent, Step::LetGo);
-        }
         plan.push(Carrier::Parent, Step::AwaitProgram);
         if let Some(path) = pid_file {
             plan.push(Carrier::Parent, Step::WritePidFile { path });
         }
-        let mut init = |step| plan.push(Carrier::Init, step);
-        if oom.is_some() {
-            init(Step::AwaitIdMap);
+        // The container sees a process as soon as it is in its pid namespace, and with CAP_SYS_PTRACE looks into it. So
+        // one that it does not see leaves the host's namespaces first, and what it makes has nothing of the host's left.
+        let mut between = |step| plan.push(Carrier::Intermediate, step);
+        between(Step::JoinCgroup);
+        if let Some(value) = request.process.oom_score_adj() {
+            between(Step::SetOomScoreAdj { value });
         }
-        init(Step::JoinCgroup);
-        init(Step::JoinContainer { namespaces });
+        between(Step::Hide);
+        between(Step::JoinContainer { namespaces });
+        between(Step::Clone { namespaces: 0 });
+        let mut init = |step| plan.push(Carrier::Init, step);
         if namespaces & dhow_sys::namespace::USER != 0 {
             init(Step::BecomeRoot);
         }

@@ -165,7 +165,7 @@ pub enum Step {
         uids: Vec<IdRange>,
         gids: Vec<IdRange>,
     },
-    /// Sets how readily the kernel kills init when memory is short.
+    /// Sets how readily the kernel kills init when memory is short (the parent of init's, or a process its own).
     SetOomScoreAdj { value: i32 },
     /// Writes the container's record, so that from here on other commands find it and `delete --force` can clean up.
     WriteRecord,
@@ -186,6 +186,8 @@ pub enum Step {
     JoinCgroup,
     /// Enters a namespace by path.
     JoinNamespace { kind: NamespaceKind, path: PathBuf },
+    /// Keeps the container's processes from looking into this one.
+    Hide,
     /// Enters all namespaces of the container's init (exec).
     JoinContainer { namespaces: u64 },
     /// Makes the cgroup the root of what is seen.

@@ -240,3 +240,32 @@ fn exec_brings_nothing_of_the_hosts() {
     assert!(out.contains("0::/\n"), "{out}");
     assert!(!out.contains("dhow-test"), "{out}");
 }
+
+/// What enters a container must have left the host behind before a process of the container can see it: with
+/// CAP_SYS_PTRACE, /proc/PID/root of one that has not is the host.
+#[test]
+fn exec_is_seen_only_when_it_has_left_the_host() {
+    let sandbox = Sandbox::new();
+    let mut bundle = sandbox.bundle("");
+    let of_host = bundle.path("config.json");
+    bundle.config["process"]["args"] = json!([
+        "sh",
+        "-c",
+        format!(
+            "while :; do for p in /proc/[0-9]*; do \
+               if test -e $p/root{0} || test -e $p/cwd{0}; then echo caught >> /tmp/log; fi; \
+             done; done",
+            of_host.display()
+        )
+    ]);
+    bundle.config["root"]["readonly"] = json!(false);
+    let sets = json!(["CAP_SYS_PTRACE", "CAP_DAC_OVERRIDE", "CAP_SYS_CHROOT"]);
+    bundle.config["process"]["capabilities"] =
+        json!({ "bounding": sets, "effective": sets, "permitted": sets });
+    bundle.start();
+    for _ in 0..20 {
+        bundle.runtime(["exec", bundle.id(), "true"]).ok();
+    }
+    let caught = std::fs::read_to_string(bundle.path("rootfs/tmp/log")).unwrap_or_default();
+    assert_eq!(caught, "");
+}
