@@ -31,7 +31,7 @@ fn refused(sandbox: &Sandbox, cases: &[(&[&str], &[&str])]) {
         let last = lines.next().unwrap_or_default();
         let one_line = last.starts_with("dhow: ") && !lines.any(|line| line.starts_with("dhow: "));
         let without: Vec<_> = words.iter().filter(|word| !last.contains(**word)).collect();
-        if ran.status != 125 || ran.stdout != "" || !one_line || !without.is_empty() {
+        if ran.status != 125 || !ran.stdout.is_empty() || !one_line || !without.is_empty() {
             let command = command.join(" ");
             amiss += &format!("dhow {command}: without {without:?}, {ran:?}\n");
         }

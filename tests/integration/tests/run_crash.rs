@@ -1,6 +1,6 @@
 //! Programs killed in the middle leave nothing that cannot be cleaned up, and no lie.
 
-#![allow(clippy::unwrap_used)]
+#![allow(clippy::unwrap_used)] // What fails in a test is to stop it.
 
 use std::io::{BufRead, BufReader};
 use std::process::{Child, Stdio};

@@ -1,6 +1,6 @@
 //! `dhow run` in the foreground: what a container is, sees, reads, writes, and how it ends.
 
-#![allow(clippy::unwrap_used)]
+#![allow(clippy::unwrap_used)] // What fails in a test is to stop it.
 
 use std::process::Stdio;
 

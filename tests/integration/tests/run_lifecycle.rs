@@ -1,6 +1,6 @@
 //! Containers in the background, from creation to removal.
 
-#![allow(clippy::unwrap_used)]
+#![allow(clippy::unwrap_used)] // What fails in a test is to stop it.
 
 use std::io::{BufRead, BufReader};
 use std::process::{Command, Stdio};

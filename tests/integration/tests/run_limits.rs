@@ -1,6 +1,6 @@
 //! Limits are the kernel's, and hold.
 
-#![allow(clippy::unwrap_used)]
+#![allow(clippy::unwrap_used)] // What fails in a test is to stop it.
 
 use std::path::PathBuf;
 use std::process::Command;

@@ -1,6 +1,6 @@
 //! Many containers at once, each started by a process of its own.
 
-#![allow(clippy::unwrap_used)]
+#![allow(clippy::unwrap_used)] // What fails in a test is to stop it.
 
 use std::sync::atomic::{AtomicU32, Ordering};
 

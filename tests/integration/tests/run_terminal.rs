@@ -1,6 +1,6 @@
 //! `-t`: a real terminal, its size, and its keys.
 
-#![allow(clippy::unwrap_used)]
+#![allow(clippy::unwrap_used)] // What fails in a test is to stop it.
 
 use std::io::{Read, Write};
 use std::os::fd::OwnedFd;
