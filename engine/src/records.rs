@@ -173,8 +173,20 @@ impl Records {
     }
 }
 
+/// Makes a directory and what is missing above it, for its owner alone: records and bundles hold what people pass to containers, and
+/// logs what those write.
 pub(crate) fn make_dir(path: &Path) -> Result<(), EngineError> {
-    fs_err::create_dir_all(path).map_err(EngineError::File)
+    make_dir_with_mode(path, 0o700)
+}
+
+/// The same with other permissions.
+pub(crate) fn make_dir_with_mode(path: &Path, mode: u32) -> Result<(), EngineError> {
+    use std::os::unix::fs::DirBuilderExt;
+    let made = std::fs::DirBuilder::new()
+        .recursive(true)
+        .mode(mode)
+        .create(path);
+    made.map_err(|error| file_error("making", path, &error))
 }
 
 fn remove_file(path: &Path) -> Result<(), EngineError> {

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use crate::records::make_dir;
+use crate::records::{make_dir, make_dir_with_mode};
 use crate::{ContainerName, Engine, EngineError};
 
 impl Engine {
@@ -16,8 +16,11 @@ impl Engine {
                 "{name:?} is neither an absolute path nor a volume's name (letters, digits, '_', '.' and '-')"
             ))
         })?;
-        let dir = self.root.join("volumes").join(name.as_str());
-        make_dir(&dir)?;
+        let all = self.root.join("volumes");
+        make_dir(&all)?;
+        let dir = all.join(name.as_str());
+        // What it is to whom in the container is a matter of its own; from the host nobody else comes this far.
+        make_dir_with_mode(&dir, 0o755)?;
         Ok(dir)
     }
 }

@@ -1,6 +1,7 @@
 //! One call of the program: its arguments, its log, its answer.
 
 use std::ffi::OsStr;
+use std::os::unix::fs::DirBuilderExt;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus, Stdio};
@@ -173,10 +174,18 @@ impl Scratch {
     fn new(root: &Path) -> Result<Self, RuntimeError> {
         static COUNT: AtomicU64 = AtomicU64::new(0);
         let dir = root.join(".calls");
-        fs_err::create_dir_all(&dir).map_err(|source| RuntimeError::File {
+        let failed = |source| RuntimeError::File {
             path: dir.clone(),
             source,
-        })?;
+        };
+        fs_err::create_dir_all(root).map_err(failed)?;
+        // A process's document has its environment.
+        match std::fs::DirBuilder::new().mode(0o700).create(&dir) {
+            Err(error) if error.kind() != std::io::ErrorKind::AlreadyExists => {
+                return Err(failed(error));
+            }
+            _ => {}
+        }
         let number = COUNT.fetch_add(1, Ordering::Relaxed);
         Ok(Self {
             prefix: dir.join(format!("{}-{number}", std::process::id())),
