@@ -31,6 +31,9 @@ pub enum UserError {
     /// No entry of that name.
     #[error("no group {0:?} in the image's /etc/group; name one that is there, or give a number")]
     NoGroup(String),
+    /// A number past those that Docker and most programs take.
+    #[error("{0} is no user or group; the largest id is 2147483647")]
+    OutOfRange(u32),
     /// More than one colon, or an empty part.
     #[error("{0:?} names no user; write USER or USER:GROUP, names or numbers")]
     Malformed(String),
@@ -94,6 +97,12 @@ pub fn find_user(root: BorrowedFd<'_>, user: &str) -> Result<UserIds, UserError>
         (None, Some(entry)) => (primary, memberships(root, &entry.name)?),
         (None, None) => (primary, Vec::new()),
     };
+    for id in [uid, gid] {
+        // The largest number says to the kernel: as before, which is root.
+        if i32::try_from(id).is_err() {
+            return Err(UserError::OutOfRange(id));
+        }
+    }
     let mut groups = vec![gid];
     for other in others {
         if !groups.contains(&other) {
@@ -256,6 +265,9 @@ mod tests {
         assert!(matches!(bare.find("web"), Err(UserError::NoUser(_))));
         assert!(matches!(bare.find("0:web"), Err(UserError::NoGroup(_))));
         assert!(matches!(bare.find("0:"), Err(UserError::Malformed(_))));
+        for far in ["4294967295", "0:4294967295"] {
+            assert!(matches!(bare.find(far), Err(UserError::OutOfRange(_))));
+        }
         assert!(matches!(bare.find("a:b:c"), Err(UserError::Malformed(_))));
     }
 

@@ -204,6 +204,16 @@ pub fn check_process(process: &Process) -> Result<(), SpecError> {
             what: "process.apparmorProfile".to_owned(),
         });
     }
+    let user = process.user();
+    let ids = [user.uid(), user.gid()];
+    if ids
+        .iter()
+        .chain(user.additional_gids().iter().flatten())
+        .any(|id| *id == u32::MAX)
+    {
+        // To the kernel this number says: as before, which is root.
+        return Err(invalid(format!("process.user: {} is no id", u32::MAX)));
+    }
     let strings = process.args().iter().chain(process.env().iter()).flatten();
     for text in strings {
         if text.contains('\0') {
