@@ -2,7 +2,7 @@
 
 use std::ffi::OsStr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::path::{Component, Path};
+use std::path::{Component, Path, PathBuf};
 
 use rustix::fs::{FileType, Mode, OFlags, ResolveFlags};
 use rustix::io::{Errno, Result};
@@ -70,17 +70,28 @@ impl RootDir {
             Err(Errno::NOENT) => {}
             answer => return answer,
         }
-        let (parent, name) = self.parent(path)?;
         match kind {
-            TargetKind::Directory => {
-                make_directory(parent.as_fd(), name)?;
-            }
-            TargetKind::File => {
-                let flags = OFlags::CREATE | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::RDONLY;
-                rustix::fs::openat(&parent, name, flags, Mode::from_raw_mode(0o644))?;
-            }
+            TargetKind::Directory => return self.make_directories(path),
+            TargetKind::File => self.make_file(path, 40)?,
         }
         self.resolve(path)
+    }
+
+    /// Makes an empty file, also where a link to nothing yet leads (/etc/resolv.conf is one in many images).
+    fn make_file(&self, path: &Path, links: u32) -> Result<()> {
+        let (parent, name) = self.parent(path)?;
+        if let Some(target) = link_target(parent.as_fd(), path, name) {
+            return match links {
+                0 => Err(Errno::LOOP),
+                _ => self.make_file(&target, links - 1),
+            };
+        }
+        // Never opens what somebody else has put there meanwhile: it could be a pipe, on which this would wait.
+        let flags = OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC | OFlags::WRONLY;
+        match rustix::fs::openat(&parent, name, flags, Mode::from_raw_mode(0o644)) {
+            Ok(_) | Err(Errno::EXIST) => Ok(()),
+            Err(errno) => Err(errno),
+        }
     }
 
     /// Opens the directory above a path (made where it is missing), and gives the last name.
@@ -114,16 +125,21 @@ impl RootDir {
         };
         let above = path.parent().unwrap_or(Path::new("/"));
         let parent = self.make_directories_within(above, links - 1)?;
-        if let Ok(target) = rustix::fs::readlinkat(&parent, name, Vec::new()) {
-            // A link to nothing yet. Where it leads is cleaned of `..`, and resolved inside the root like any path.
-            use std::os::unix::ffi::OsStrExt;
-            let target = Path::new(OsStr::from_bytes(target.to_bytes()));
-            let target = crate::plan::clean(&above.join(target));
+        if let Some(target) = link_target(parent.as_fd(), path, name) {
             return self.make_directories_within(&target, links - 1);
         }
         make_directory(parent.as_fd(), name)?;
         open()
     }
+}
+
+/// Where a link to nothing yet leads, cleaned of `..`; it is resolved inside the root like any path.
+fn link_target(parent: BorrowedFd<'_>, path: &Path, name: &OsStr) -> Option<PathBuf> {
+    use std::os::unix::ffi::OsStrExt;
+    let target = rustix::fs::readlinkat(parent, name, Vec::new()).ok()?;
+    let target = Path::new(OsStr::from_bytes(target.to_bytes()));
+    let above = path.parent().unwrap_or(Path::new("/"));
+    Some(crate::plan::clean(&above.join(target)))
 }
 
 fn make_directory(parent: BorrowedFd<'_>, name: &OsStr) -> Result<()> {

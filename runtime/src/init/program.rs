@@ -1,7 +1,7 @@
 //! The container's program: where it is, where it begins, and becoming it.
 
 use std::ffi::CString;
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Read};
 use std::path::Path;
 
 use dhow_sys::exec::StringArray;
@@ -111,13 +111,18 @@ fn plain(errno: Errno) -> String {
 
 /// The home directory of a user, from the container's own /etc/passwd.
 fn home_of(uid: u32) -> Option<String> {
+    const LARGEST: u64 = 1 << 20;
     let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK | OFlags::NOCTTY;
     let file = rustix::fs::open("/etc/passwd", flags, Mode::empty()).ok()?;
     let stat = rustix::fs::fstat(&file).ok()?;
-    if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile || stat.st_size > 1 << 20 {
+    if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile
+        || stat.st_size > LARGEST as i64
+    {
         return None;
     }
-    for line in BufReader::new(std::fs::File::from(file)).split(b'\n') {
+    // Some files of the kernel's say that they are empty and do not end.
+    let text = std::fs::File::from(file).take(LARGEST);
+    for line in BufReader::new(text).split(b'\n') {
         let line = String::from_utf8_lossy(&line.ok()?).into_owned();
         let fields: Vec<&str> = line.split(':').collect();
         if fields.len() >= 6 && fields[2].parse() == Ok(uid) {
