@@ -117,6 +117,8 @@ fn run_one(hook: &Hook, kind: &'static str, number: usize, state: &str) -> Resul
     {
         command.env(name, value);
     }
+    // A hook is a program like others: no signal of ours blocked or ignored.
+    dhow_sys::signal::reset_in_child(&mut command);
     let mut child = command
         .stdin(Stdio::piped())
         .stdout(Stdio::null())

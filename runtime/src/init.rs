@@ -359,8 +359,6 @@ impl Init {
         let state = state
             .map(|record| record.hook_state(status))
             .unwrap_or_default();
-        // A hook is a program like others: no signal of ours blocked.
-        dhow_sys::signal::reset_all();
         hooks::run(list, kind, &state).map_err(|error| StepError::other(error.to_string()))
     }
 

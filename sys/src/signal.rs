@@ -50,6 +50,18 @@ pub fn reset_all() {
     }
 }
 
+/// Lets a command begin as [`reset_all`] leaves a program, whatever this process holds back or ignores.
+pub fn reset_in_child(command: &mut std::process::Command) {
+    use std::os::unix::process::CommandExt;
+    // SAFETY: between fork and exec only async-signal-safe calls are made: signal and sigprocmask.
+    unsafe {
+        command.pre_exec(|| {
+            reset_all();
+            Ok(())
+        });
+    }
+}
+
 /// Blocks no signal of this thread: a program that is started inherits what its parent held back.
 ///
 /// # Errors
