@@ -226,7 +226,8 @@ pub fn is_alive(pid: i32, start_time: u64) -> bool {
     matches!(process_stat(pid), Some((state, began)) if began == start_time && state != b'Z' && state != b'X')
 }
 
-/// A process's state letter and when it began, in clock ticks since boot.
+/// A process's state letter and when it began, in clock ticks since boot. One whose first thread has ended before others is
+/// not told as a zombie.
 pub fn process_stat(pid: i32) -> Option<(u8, u64)> {
     let text = std::fs::read(format!("/proc/{pid}/stat")).ok()?;
     // The name stands in brackets and may hold anything, brackets too.
@@ -234,7 +235,13 @@ pub fn process_stat(pid: i32) -> Option<(u8, u64)> {
     let rest = std::str::from_utf8(text.get(after..)?).ok()?;
     let mut fields = rest.split(' ');
     let state = fields.next()?.bytes().next()?;
-    let began = fields.nth(18)?.parse().ok()?;
+    let threads: u64 = fields.nth(16)?.parse().ok()?;
+    let began = fields.nth(1)?.parse().ok()?;
+    let state = if state == b'Z' && threads > 1 {
+        b'S'
+    } else {
+        state
+    };
     Some((state, began))
 }
 

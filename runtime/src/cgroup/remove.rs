@@ -31,6 +31,23 @@ impl Cgroup {
         }
         failed
     }
+
+    /// Removes it where nobody uses it. What is there may be somebody else's: nothing below it is touched, and that it is in use
+    /// is no error.
+    pub fn remove_unused(&self) {
+        for place in &self.places {
+            let path = place.directory.path();
+            let mut wait = Duration::from_millis(1);
+            // A process that ends because its creator has ended may be about to leave.
+            while wait < Duration::from_millis(100)
+                && rustix::fs::unlinkat(rustix::fs::CWD, path, AtFlags::REMOVEDIR)
+                    == Err(Errno::BUSY)
+            {
+                std::thread::sleep(wait);
+                wait *= 2;
+            }
+        }
+    }
 }
 
 fn remove(directory: &Directory) -> io::Result<()> {

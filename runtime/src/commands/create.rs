@@ -288,15 +288,9 @@ fn end_cgroup(cgroup: &Cgroup) -> Result<(), crate::cgroup::CgroupError> {
     cgroup.remove()
 }
 
-/// The path of a name in an open directory; short, however deep the directory is, as a socket's address must be.
-pub(super) fn short_path(dir: &ContainerDir, name: &str) -> String {
-    use std::os::fd::AsRawFd;
-    format!("/proc/self/fd/{}/{name}", dir.fd().as_raw_fd())
-}
-
 /// The socket on which init waits for `start`.
 fn listen(dir: &ContainerDir) -> rustix::io::Result<OwnedFd> {
-    let address = SocketAddrUnix::new(short_path(dir, START_SOCKET).as_str())?;
+    let address = SocketAddrUnix::new(dir.short_path(START_SOCKET).as_str())?;
     let socket = rustix::net::socket_with(
         AddressFamily::UNIX,
         SocketType::SEQPACKET,

@@ -89,8 +89,10 @@ pub(super) fn remove_all(
         // not the container's.
         if record.pid != 0 {
             cgroup.kill_all(9)?;
+            cgroup.remove()?;
+        } else {
+            cgroup.remove_unused();
         }
-        cgroup.remove()?;
     }
     let list = hooks::of(
         spec.and_then(|spec| spec.hooks().as_ref()),

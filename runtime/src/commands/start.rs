@@ -1,11 +1,10 @@
 //! `start`.
 
-use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
+use rustix::net::SocketFlags;
 
 use super::Runtime;
-use super::create::short_path;
 use crate::channel::{Channel, Message};
-use crate::container::{ContainerDir, START_SOCKET, Status};
+use crate::container::{ContainerDir, Status};
 use crate::error::Error;
 use crate::hooks;
 use crate::plan::HookKind;
@@ -19,15 +18,7 @@ pub fn start(runtime: &Runtime, id: &str) -> Result<(), Error> {
     dir.lock()?;
     let (record, _) = dir.require("start")?;
     let error = |errno| Error::system("call the container's init", errno);
-    let address = SocketAddrUnix::new(short_path(&dir, START_SOCKET).as_str()).map_err(error)?;
-    let socket = rustix::net::socket_with(
-        AddressFamily::UNIX,
-        SocketType::SEQPACKET,
-        SocketFlags::CLOEXEC,
-        None,
-    )
-    .map_err(error)?;
-    rustix::net::connect(&socket, &address).map_err(error)?;
+    let socket = dir.call_init(SocketFlags::empty()).map_err(error)?;
     let channel = Channel::from_fd(socket);
     channel.send(&Message::Go).map_err(error)?;
     // Nothing more comes when init has become the program: the channel closes.

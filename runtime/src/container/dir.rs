@@ -1,11 +1,13 @@
 //! A container's directory: locked, read, and its files replaced whole.
 
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::cell::Cell;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 use oci_spec::runtime::Spec;
 use rustix::fs::{AtFlags, FlockOperation, Mode, OFlags};
 use rustix::io::Errno;
+use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
 
 use super::{ContainerError, Record, Status, check_id, is_alive};
 
@@ -18,6 +20,8 @@ pub struct ContainerDir {
     id: String,
     path: PathBuf,
     fd: OwnedFd,
+    /// Whether this value has the lock.
+    locked: Cell<bool>,
 }
 
 impl ContainerDir {
@@ -71,6 +75,7 @@ impl ContainerDir {
                 id: id.to_owned(),
                 path,
                 fd,
+                locked: Cell::new(false),
             }),
             Err(Errno::NOENT) => Err(ContainerError::NotFound(id.to_owned())),
             Err(errno) => Err(ContainerError::System {
@@ -106,6 +111,7 @@ impl ContainerDir {
     pub fn lock(&self) -> Result<(), ContainerError> {
         rustix::fs::flock(&self.fd, FlockOperation::LockExclusive)
             .map_err(|errno| self.system("lock", "", errno))?;
+        self.locked.set(true);
         // Whoever had the lock before may have removed the directory; one of the same name would be another container.
         let stat = rustix::fs::fstat(&self.fd).map_err(|errno| self.system("lock", "", errno))?;
         match stat.st_nlink {
@@ -116,13 +122,16 @@ impl ContainerDir {
 
     /// Takes the lock if it is free; whether it was.
     pub fn try_lock(&self) -> bool {
-        rustix::fs::flock(&self.fd, FlockOperation::NonBlockingLockExclusive).is_ok()
+        let taken = rustix::fs::flock(&self.fd, FlockOperation::NonBlockingLockExclusive).is_ok();
+        self.locked.set(self.locked.get() || taken);
+        taken
     }
 
     /// Lets the lock go before this value ends.
     pub fn unlock(&self) {
         // The lock is ours; giving it back cannot fail.
         let _ = rustix::fs::flock(&self.fd, FlockOperation::Unlock);
+        self.locked.set(false);
     }
 
     /// Replaces a file whole.
@@ -203,9 +212,31 @@ impl ContainerDir {
         })
     }
 
-    /// Whether init waits for `start`.
+    /// Whether init waits for `start`. A socket on which nobody listens any more is what a `start` left that was killed.
     pub fn waits_for_start(&self) -> bool {
         rustix::fs::statat(&self.fd, START_SOCKET, AtFlags::SYMLINK_NOFOLLOW).is_ok()
+            && self.call_init(SocketFlags::NONBLOCK).err() != Some(Errno::CONNREFUSED)
+    }
+
+    /// A connection to init, which waits for `start`.
+    ///
+    /// # Errors
+    /// The system's; `ECONNREFUSED` when it has been let go.
+    pub fn call_init(&self, flags: SocketFlags) -> rustix::io::Result<OwnedFd> {
+        let address = SocketAddrUnix::new(self.short_path(START_SOCKET).as_str())?;
+        let socket = rustix::net::socket_with(
+            AddressFamily::UNIX,
+            SocketType::SEQPACKET,
+            flags | SocketFlags::CLOEXEC,
+            None,
+        )?;
+        rustix::net::connect(&socket, &address)?;
+        Ok(socket)
+    }
+
+    /// The path of a name in the directory: short, however deep the directory is, as a socket's address must be.
+    pub fn short_path(&self, name: &str) -> String {
+        format!("/proc/self/fd/{}/{name}", self.fd.as_raw_fd())
     }
 
     /// Init has been let go.
@@ -217,8 +248,10 @@ impl ContainerDir {
     /// Where a container is in its life.
     pub fn status(&self, record: &Record) -> Status {
         if record.pid == 0 {
-            // Whoever makes it holds the lock; without one it was given up.
-            return if self.try_lock() {
+            // Whoever makes it holds the lock; without one, or with our own, it was given up.
+            return if self.locked.get() {
+                Status::Stopped
+            } else if self.try_lock() {
                 self.unlock();
                 Status::Stopped
             } else {

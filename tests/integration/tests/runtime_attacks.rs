@@ -269,3 +269,31 @@ fn exec_is_seen_only_when_it_has_left_the_host() {
     let caught = std::fs::read_to_string(bundle.path("rootfs/tmp/log")).unwrap_or_default();
     assert_eq!(caught, "");
 }
+
+/// A link that leads to nothing yet is no reason to refuse a mount, nor a way out: its end is made inside.
+#[test]
+fn a_file_is_mounted_where_a_link_leads_to_nothing() {
+    let sandbox = Sandbox::new();
+    let mut bundle = sandbox.bundle("cat /etc/resolv.conf");
+    fs_err::write(bundle.path("resolv.conf"), "nameserver 192.0.2.1\n").unwrap();
+    let link = bundle.path("rootfs/etc/resolv.conf");
+    symlink("../../../../run/resolve/stub", link).unwrap();
+    let mounts = bundle.config["mounts"].as_array_mut().unwrap();
+    mounts.push(json!({
+        "destination": "/etc/resolv.conf", "type": "bind", "source": "resolv.conf", "options": ["bind", "ro"]
+    }));
+    assert_eq!(bundle.run().ok(), "nameserver 192.0.2.1");
+    assert!(bundle.path("rootfs/run/resolve/stub").exists());
+    bundle.assert_nothing_left();
+}
+
+/// The number that to the kernel says "as before" would be root.
+#[test]
+fn the_largest_number_is_no_user() {
+    let sandbox = Sandbox::new();
+    let mut bundle = sandbox.bundle("id");
+    bundle.config["process"]["user"]["uid"] = json!(u32::MAX);
+    let ran = bundle.run();
+    assert_ne!(ran.status, 0, "{}", ran.stdout);
+    bundle.assert_nothing_left();
+}

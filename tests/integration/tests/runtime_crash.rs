@@ -148,3 +148,35 @@ fn two_starts_and_two_deletes_at_once_are_one() {
     assert_eq!(succeeded("delete"), 1);
     bundle.assert_nothing_left();
 }
+
+/// A `start` that is killed after it has let init go leaves the socket on which init waited.
+#[test]
+fn a_start_killed_too_late_has_started() {
+    let sandbox = Sandbox::new();
+    let bundle = sandbox.bundle("sleep 100");
+    bundle.start();
+    let socket = bundle.root().join(bundle.id()).join("start.sock");
+    drop(std::os::unix::net::UnixListener::bind(&socket).unwrap());
+    assert_eq!(bundle.state()["status"], "running");
+    bundle.runtime(["kill", bundle.id(), "KILL"]).ok();
+    bundle.await_status("stopped");
+    bundle.runtime(["delete", bundle.id()]).ok();
+    bundle.assert_nothing_left();
+}
+
+/// Hooks that do not read what they are told, in a run that holds signals back.
+#[test]
+fn hooks_begin_with_signals_as_other_programs() {
+    let sandbox = Sandbox::new();
+    let mut bundle = sandbox.bundle("true");
+    let script =
+        // The 32nd is the C library's own, and is inherited as it is.
+        "grep -E 'Sig(Blk|Ign)' /proc/self/status | grep -vE 'Blk:.0{16}|Ign:.0{8}[08]0{7}' >&2 && exit 1; exit 0";
+    let look = json!([{"path": "/bin/sh", "args": ["sh", "-c", script]}, {"path": "/bin/true"}]);
+    let inside = json!([{"path": "/bin/true"}, {"path": "/bin/true"}]);
+    bundle.config["hooks"] = json!({
+        "createRuntime": look, "createContainer": look, "startContainer": inside, "poststart": look
+    });
+    bundle.run().ok();
+    bundle.assert_nothing_left();
+}
