@@ -21,8 +21,9 @@ impl Cgroup {
     /// When a process is still in it after a short wait; the other hierarchies' directories are removed nevertheless.
     pub fn remove(&self) -> Result<(), CgroupError> {
         let mut failed = Ok(());
+        let mut waited = Duration::ZERO;
         for place in &self.places {
-            if let Err(source) = remove(&place.directory) {
+            if let Err(source) = remove(&place.directory, &mut waited) {
                 failed = failed.and(Err(CgroupError::Remove {
                     directory: place.directory.path().to_owned(),
                     source,
@@ -50,22 +51,24 @@ impl Cgroup {
     }
 }
 
-fn remove(directory: &Directory) -> io::Result<()> {
-    let mut waited = Duration::ZERO;
+/// Removes one directory; `waited` is for all of a cgroup, since what keeps one of them keeps all.
+fn remove(directory: &Directory, waited: &mut Duration) -> io::Result<()> {
     let mut wait = Duration::from_micros(200);
     loop {
         match rustix::fs::unlinkat(rustix::fs::CWD, directory.path(), AtFlags::REMOVEDIR) {
             Ok(()) | Err(Errno::NOENT) => return Ok(()),
-            Err(Errno::BUSY | Errno::NOTEMPTY) if waited < PATIENCE => {}
+            Err(Errno::BUSY | Errno::NOTEMPTY) if *waited < PATIENCE => {}
             Err(errno) => return Err(errno.into()),
         }
         let children = below(&Directory::new(directory.path().to_owned()))?;
         if !children.is_empty() {
-            children.iter().try_for_each(remove)?;
+            children
+                .iter()
+                .try_for_each(|child| remove(child, waited))?;
             continue;
         }
         std::thread::sleep(wait);
-        waited += wait;
+        *waited += wait;
         wait = (wait * 2).min(Duration::from_millis(50));
     }
 }

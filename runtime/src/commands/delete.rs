@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use oci_spec::runtime::Spec;
+use oci_spec::runtime::{LinuxNamespaceType, Spec};
 use rustix::process::{Pid, PidfdFlags};
 
 use super::Runtime;
@@ -85,10 +85,12 @@ pub(super) fn remove_all(
     if let Some(record) = record
         && let Some(cgroup) = record.cgroup()
     {
-        // Without a pid namespace of its own, processes outlive its init. Where there was no init yet, what is there is
-        // not the container's.
+        // Without a pid namespace of its own, processes outlive its init. With one, or where there was no init yet, what is
+        // there is not the container's.
         if record.pid != 0 {
-            cgroup.kill_all(9)?;
+            if !spec.is_some_and(has_own_pid_namespace) {
+                cgroup.kill_all(9)?;
+            }
             cgroup.remove()?;
         } else {
             cgroup.remove_unused();
@@ -109,4 +111,17 @@ pub(super) fn remove_all(
         }
     }
     Ok(dir.remove()?)
+}
+
+/// Whether all processes of the container end with its init.
+fn has_own_pid_namespace(spec: &Spec) -> bool {
+    let linux = spec.linux().as_ref();
+    let namespaces = linux.and_then(|linux| linux.namespaces().as_ref());
+    namespaces.into_iter().flatten().any(|namespace| {
+        namespace.typ() == LinuxNamespaceType::Pid
+            && namespace
+                .path()
+                .as_ref()
+                .is_none_or(|path| path.as_os_str().is_empty())
+    })
 }

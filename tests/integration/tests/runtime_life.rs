@@ -357,3 +357,20 @@ fn features_and_version_have_runcs_shape() {
     assert!(version.starts_with("dhow-runtime version "), "{version}");
     assert!(version.contains("\nspec: 1."), "{version}");
 }
+
+/// Two containers that were told to be in one cgroup, one after the other: deleting the ended one leaves the other alone.
+#[test]
+fn deleting_an_ended_container_kills_nobody_elses_processes() {
+    let sandbox = Sandbox::new();
+    let ended = sandbox.bundle("true");
+    ended.start();
+    ended.await_status("stopped");
+    let mut other = sandbox.bundle("sleep 100");
+    other.config["linux"]["cgroupsPath"] = ended.config["linux"]["cgroupsPath"].clone();
+    other.start();
+    let _ = ended.runtime(["delete", ended.id()]);
+    assert_eq!(other.state()["status"], "running");
+    other.runtime(["delete", "--force", other.id()]).ok();
+    ended.runtime(["delete", "--force", ended.id()]).ok();
+    ended.assert_nothing_left();
+}
