@@ -64,12 +64,13 @@ impl Init {
     ) -> Result<(), StepError> {
         let what = || format!("mount a {fstype} at {}", destination.display());
         let root = self.root()?;
-        let target = root
+        let mut target = root
             .resolve_or_make(destination, TargetKind::Directory)
             .doing(what)?;
         if matches!(fstype, "proc" | "sysfs") {
             // What others write to below /proc must be what is mounted here, so no link may lead elsewhere.
-            root.resolve_without_links(destination)
+            target = root
+                .resolve_without_links(destination)
                 .doing(|| format!("{}: links are not followed here", what()))?;
         }
         let mut data = options.data.clone();
