@@ -1,7 +1,7 @@
 //! What a container wrote.
 
 use std::collections::VecDeque;
-use std::io::{BufRead, BufReader, ErrorKind as Io};
+use std::io::{BufRead, BufReader, ErrorKind as Io, Seek};
 use std::os::fd::AsFd;
 
 use dhow_supervise::{Channel, LogLine, Request};
@@ -164,7 +164,12 @@ impl Reader {
             file.read_until(b'\n', &mut self.partial)
                 .map_err(EngineError::File)?;
             if self.partial.last() != Some(&b'\n') {
-                return Ok(None);
+                if !was_truncated(file)? {
+                    return Ok(None);
+                }
+                file.rewind().map_err(EngineError::File)?;
+                self.partial.clear();
+                continue;
             }
             let line = serde_json::from_slice(&self.partial);
             self.partial.clear();
@@ -174,4 +179,11 @@ impl Reader {
             }
         }
     }
+}
+
+/// Whether somebody has cut the log, which is written at its end, to less than was read.
+fn was_truncated(file: &mut BufReader<fs_err::File>) -> Result<bool, EngineError> {
+    let read = file.stream_position().map_err(EngineError::File)?;
+    let length = file.get_ref().metadata().map_err(EngineError::File)?.len();
+    Ok(length < read)
 }
