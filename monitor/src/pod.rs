@@ -89,7 +89,9 @@ impl Pod {
             Ok(()) => self.watch()?,
             Err(error) => self.give_up(&error)?,
         }
-        self.await_starter();
+        if !self.plan.at_end.is_empty() {
+            self.await_starter();
+        }
         Ok(if self.cleaned {
             End::CleanedUp
         } else {
@@ -309,7 +311,7 @@ impl Pod {
         }
     }
 
-    /// A starter that is attached cleans up itself, unless it dies before it has.
+    /// Where there is something to clean up, a starter that is attached does it itself, unless it dies before it has.
     fn await_starter(&mut self) {
         while self.attached && !self.cleaned {
             let Some(starter) = self.clients.starter() else {
