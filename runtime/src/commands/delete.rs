@@ -11,6 +11,9 @@ use crate::error::Error;
 use crate::hooks;
 use crate::plan::HookKind;
 
+/// How long others are waited for.
+const PATIENCE: Duration = Duration::from_secs(10);
+
 /// Removes what a stopped container holds. With `force` also of one that runs, whose record is half written, or that is
 /// not there (which is no error then).
 ///
@@ -28,10 +31,11 @@ pub fn delete(runtime: &Runtime, id: &str, force: bool) -> Result<(), Error> {
         return remove_all(dir, Some(&record), spec.as_ref());
     }
     // Whoever holds the lock may be waiting for what is killed here.
-    if !dir.try_lock()
-        && let Ok(record) = dir.record()
-    {
-        kill_init(&record);
+    if !dir.try_lock() {
+        if let Ok(record) = dir.record() {
+            kill_init(&record);
+        }
+        await_lock(&dir, id)?;
     }
     match dir.lock() {
         Err(ContainerError::NotFound(_)) => return Ok(()),
@@ -43,6 +47,20 @@ pub fn delete(runtime: &Runtime, id: &str, force: bool) -> Result<(), Error> {
         kill_init(record);
     }
     remove_all(dir, record.as_ref(), spec.as_ref())
+}
+
+/// Waits for a command that is at work on a container, but not for ever: one of its hooks may never end.
+fn await_lock(dir: &ContainerDir, id: &str) -> Result<(), Error> {
+    let end = Instant::now() + PATIENCE;
+    while !dir.try_lock() {
+        if Instant::now() > end {
+            return Err(Error::Asked(format!(
+                "container {id:?} is held by another command, perhaps one whose hook does not end; end that and try again"
+            )));
+        }
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    Ok(())
 }
 
 /// Kills a container's init if it is still the one that was made, and waits for its end.
@@ -62,7 +80,7 @@ fn kill_init(record: &Record) {
         let _ = cgroup.thaw();
     }
     let _ = dhow_sys::signal::send(std::os::fd::AsFd::as_fd(&pidfd), 9);
-    let end = Instant::now() + Duration::from_secs(10);
+    let end = Instant::now() + PATIENCE;
     while is_alive(record.pid, record.start_time) && Instant::now() < end {
         let mut fds = [rustix::event::PollFd::new(
             &pidfd,
