@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 use crate::cgroup::{Cgroup, CgroupRecord};
 use crate::error::Kind;
 
-pub use dir::{ContainerDir, START_SOCKET};
+pub use dir::{COMING_START_SOCKET, ContainerDir, START_SOCKET};
 
 /// The version of the specification that this runtime follows.
 pub const OCI_VERSION: &str = "1.2.1";

@@ -10,7 +10,7 @@ use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
 use super::Runtime;
 use super::delete::remove_all;
 use crate::cgroup::Cgroup;
-use crate::container::{ContainerDir, OCI_VERSION, Record, START_SOCKET};
+use crate::container::{COMING_START_SOCKET, ContainerDir, OCI_VERSION, Record};
 use crate::error::Error;
 use crate::foreground::Foreground;
 use crate::init::Resources;
@@ -94,7 +94,11 @@ pub fn create(runtime: &Runtime, id: &str, options: &CreateOptions) -> Result<()
     let mut parent = prepare(&bundle, &plan, dir, true);
     let done = listener.and_then(|listener| {
         parent.resources.listener = Some(listener);
-        complete(&mut parent, &bundle, options)
+        complete(&mut parent, &bundle, options)?;
+        match &parent.dir {
+            Some(dir) => Ok(dir.publish_start_socket()?),
+            None => Ok(()),
+        }
     });
     match done {
         Ok(()) => Ok(()),
@@ -290,7 +294,7 @@ fn end_cgroup(cgroup: &Cgroup) -> Result<(), crate::cgroup::CgroupError> {
 
 /// The socket on which init waits for `start`.
 fn listen(dir: &ContainerDir) -> rustix::io::Result<OwnedFd> {
-    let address = SocketAddrUnix::new(dir.short_path(START_SOCKET).as_str())?;
+    let address = SocketAddrUnix::new(dir.short_path(COMING_START_SOCKET).as_str())?;
     let socket = rustix::net::socket_with(
         AddressFamily::UNIX,
         SocketType::SEQPACKET,

@@ -14,6 +14,9 @@ use super::{ContainerError, Record, Status, check_id, is_alive};
 /// The socket on which init waits.
 pub const START_SOCKET: &str = "start.sock";
 
+/// Its name until the container is created.
+pub const COMING_START_SOCKET: &str = ".start.sock";
+
 /// A container's directory.
 #[derive(Debug)]
 pub struct ContainerDir {
@@ -239,6 +242,15 @@ impl ContainerDir {
         format!("/proc/self/fd/{}/{name}", self.fd.as_raw_fd())
     }
 
+    /// The container is created: from here on it can be started.
+    ///
+    /// # Errors
+    /// The system's.
+    pub fn publish_start_socket(&self) -> Result<(), ContainerError> {
+        rustix::fs::renameat(&self.fd, COMING_START_SOCKET, &self.fd, START_SOCKET)
+            .map_err(|errno| self.system("rename", COMING_START_SOCKET, errno))
+    }
+
     /// Init has been let go.
     pub fn remove_start_socket(&self) {
         // It may be gone already.
@@ -260,6 +272,10 @@ impl ContainerDir {
         }
         if !is_alive(record.pid, record.start_time) {
             return Status::Stopped;
+        }
+        let coming = rustix::fs::statat(&self.fd, COMING_START_SOCKET, AtFlags::SYMLINK_NOFOLLOW);
+        if coming.is_ok() {
+            return Status::Creating;
         }
         if self.waits_for_start() {
             return Status::Created;

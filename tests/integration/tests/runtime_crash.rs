@@ -46,6 +46,7 @@ fn a_creator_killed_in_its_hook() {
     while bundle.state()["status"] != "creating" && Instant::now() < end {
         std::thread::sleep(Duration::from_millis(10));
     }
+    assert_eq!(bundle.state()["status"], "creating");
     child.kill().unwrap();
     child.wait().unwrap();
     bundle.runtime(["delete", "--force", bundle.id()]).ok();
