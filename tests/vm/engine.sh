@@ -16,7 +16,7 @@ engine_memory_limit_is_reported() {
     status=0
     dhow run --name hog --network none --memory 32m busybox tail /dev/zero >/dev/null || status=$?
     [ "$status" = 137 ] || fail "status $status"
-    holds "$(dhow ps -a)" 'out of memory'
+    holds "$(dhow ps -a)" ', OOM)'
     dhow rm hog
 }
 
