@@ -35,7 +35,7 @@ test-vm: build
 
 # What the tests need from the distribution.
 packages:
-	scripts/packages.sh busybox-static mmdebstrap docker-registry skopeo gcc libc6-dev libseccomp-dev
+	scripts/packages.sh busybox-static mmdebstrap docker-registry skopeo gcc libc6-dev libseccomp-dev e2fsprogs mount procps
 
 install: build
 	install -d $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(PREFIX)/share/man/man1 \
