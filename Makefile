@@ -4,7 +4,7 @@ HOST := $(shell rustc -vV | sed -n 's/^host: //p')
 TARGET := $(or $(CARGO_TARGET_DIR),target)/$(HOST)/release
 PROGRAMS := dhow dhow-runtime dhow-monitor
 
-.PHONY: all build test check unit integration demo bench test-vm install packages clean
+.PHONY: all build test check demo bench test-vm install packages clean
 
 all: build
 
