@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use dhow_container_spec::{BindMount, ContainerOptions, NetworkMode, container_spec};
 use dhow_dockerfile::RunNetwork;
 use dhow_image::{ImageConfiguration, Progress};
-use dhow_runtime_client::{RunOptions, RuntimeClient, RuntimeError, Stdio3};
+use dhow_runtime_client::{CreateOptions, RuntimeClient, RuntimeError, Stdio3};
 use oci_spec::runtime::Spec;
 
 use crate::guard::Watched;
@@ -131,9 +131,9 @@ impl Place<'_> {
             stdout: Some(writer.into()),
             stderr: Some(stderr.into()),
         };
-        let options = RunOptions {
+        let options = CreateOptions {
             stdio,
-            ..RunOptions::default()
+            ..CreateOptions::default()
         };
         std::thread::scope(|scope| {
             let output = scope.spawn(|| self.report(reader));

@@ -13,6 +13,7 @@ use dhow_image::{ImageReference, Platform};
 use dhow_image_store::{Image, StoreErrorKind};
 
 use crate::context::Context;
+use crate::environment::EnvironmentArgs;
 use crate::images::{PullPolicy, ensure_image};
 use crate::progress;
 
@@ -64,12 +65,8 @@ struct ProcessArgs {
     /// Replace the image's entrypoint; its command is dropped too. Empty clears it
     #[arg(long, value_name = "PROGRAM")]
     entrypoint: Option<String>,
-    /// Set a variable; without a value it takes this environment's
-    #[arg(short, long, value_name = "NAME[=VALUE]")]
-    env: Vec<String>,
-    /// Set the variables of a file, one NAME[=VALUE] a line
-    #[arg(long, value_name = "FILE")]
-    env_file: Vec<PathBuf>,
+    #[command(flatten)]
+    environment: EnvironmentArgs,
     /// The directory to start in
     #[arg(short, long, value_name = "DIR")]
     workdir: Option<String>,
@@ -237,7 +234,7 @@ impl ContainerArgs {
         Ok(ContainerOptions {
             entrypoint,
             args: self.words[1..].to_vec(),
-            env: environment(&process.env_file, &process.env)?,
+            env: process.environment.variables()?,
             working_dir: process.workdir.clone(),
             user: process.user.clone(),
             hostname: place.hostname.clone(),
@@ -355,38 +352,6 @@ fn seccomp_file(file: &Path) -> anyhow::Result<SeccompChoice> {
     let profile = serde_json::from_value(value)
         .with_context(|| format!("{} is no seccomp profile", file.display()))?;
     Ok(SeccompChoice::Profile(Box::new(profile)))
-}
-
-/// The files' variables, then those of the command line. A bare name takes this environment's value, or takes the image's variable away.
-pub(crate) fn environment(files: &[PathBuf], own: &[String]) -> anyhow::Result<Vec<String>> {
-    let mut all = Vec::new();
-    for file in files {
-        for line in fs_err::read_to_string(file)?.lines() {
-            let line = line.trim_start();
-            if !line.is_empty() && !line.starts_with('#') {
-                all.push(variable(line)?);
-            }
-        }
-    }
-    for entry in own {
-        all.push(variable(entry)?);
-    }
-    Ok(all)
-}
-
-fn variable(entry: &str) -> anyhow::Result<String> {
-    let name = entry.split('=').next().unwrap_or_default();
-    ensure!(
-        !name.is_empty() && !name.contains(char::is_whitespace),
-        "{entry:?} sets no variable; write NAME=VALUE"
-    );
-    if entry.contains('=') {
-        return Ok(entry.to_owned());
-    }
-    Ok(match std::env::var(name) {
-        Ok(value) => format!("{name}={value}"),
-        Err(_) => name.to_owned(),
-    })
 }
 
 fn labels(list: &[String]) -> BTreeMap<String, String> {

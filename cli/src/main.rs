@@ -4,6 +4,7 @@ mod ago;
 mod container_args;
 mod context;
 mod each;
+mod environment;
 mod images;
 mod progress;
 mod table;

@@ -228,11 +228,7 @@ impl Unpacker<'_> {
         let flags =
             OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let make = || rustix::fs::openat(parent, name, flags, Mode::RUSR | Mode::WUSR);
-        let mut made = make();
-        if made.as_ref().err() == Some(&Errno::EXIST) {
-            self.make_room(parent, name, path, false)?;
-            made = make();
-        }
+        let made = self.make_at(parent, name, path, make)?;
         let file = made.map_err(wrote(path, "make the file"))?;
         write_content(stream, &file, path)?;
         finish(file.as_fd(), entry)?;
@@ -261,12 +257,7 @@ impl Unpacker<'_> {
         let target_parent = self.places.existing(above)?.ok_or_else(missing)?;
         let link =
             || rustix::fs::linkat(&*target_parent, target_name, parent, name, AtFlags::empty());
-        let mut made = link();
-        if made == Err(Errno::EXIST) {
-            self.make_room(parent, name, path, false)?;
-            made = link();
-        }
-        match made {
+        match self.make_at(parent, name, path, link)? {
             Err(Errno::NOENT) => Err(missing()),
             Err(Errno::PERM) if target.is_empty() => Err(missing()),
             other => other.map_err(wrote(path, "make the hard link")),
@@ -291,12 +282,8 @@ impl Unpacker<'_> {
             Kind::BlockDevice(major, minor) => node(FileType::BlockDevice, major, minor),
             _ => node(FileType::Fifo, 0, 0),
         };
-        let mut made = make();
-        if made == Err(Errno::EXIST) {
-            self.make_room(parent, name, path, false)?;
-            made = make();
-        }
-        made.map_err(wrote(path, "make the link or device"))?;
+        self.make_at(parent, name, path, make)?
+            .map_err(wrote(path, "make the link or device"))?;
         let owner = (Uid::from_raw(entry.uid), Gid::from_raw(entry.gid));
         let flags = AtFlags::SYMLINK_NOFOLLOW;
         rustix::fs::chownat(parent, name, Some(owner.0), Some(owner.1), flags)
@@ -308,6 +295,23 @@ impl Unpacker<'_> {
         }
         rustix::fs::utimensat(parent, name, &times(entry.mtime), flags)
             .map_err(wrote(path, "set its time"))
+    }
+
+    /// Makes something that is no directory at `name`; where the name is taken, what has it goes first.
+    fn make_at<T>(
+        &mut self,
+        parent: &OwnedFd,
+        name: &[u8],
+        path: &[u8],
+        make: impl Fn() -> rustix::io::Result<T>,
+    ) -> Result<rustix::io::Result<T>, UnpackError> {
+        match make() {
+            Err(Errno::EXIST) => {
+                self.make_room(parent, name, path, false)?;
+                Ok(make())
+            }
+            made => Ok(made),
+        }
     }
 
     fn make_room(

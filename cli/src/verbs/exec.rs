@@ -1,13 +1,12 @@
 //! `dhow exec`
 
-use std::path::PathBuf;
 use std::process::ExitCode;
 
 use dhow_container_spec::ExecOptions;
 use dhow_engine::{ExecRequest, Signals};
 
-use crate::container_args::environment;
 use crate::context::Context;
+use crate::environment::EnvironmentArgs;
 use crate::terminal::OwnStreams;
 
 /// A process in a container. Words after the container belong to its command.
@@ -23,12 +22,8 @@ pub(crate) struct Args {
     /// Give it a terminal
     #[arg(short, long)]
     tty: bool,
-    /// Set a variable; without a value it takes this environment's
-    #[arg(short, long, value_name = "NAME[=VALUE]")]
-    env: Vec<String>,
-    /// Set the variables of a file, one NAME[=VALUE] a line
-    #[arg(long, value_name = "FILE")]
-    env_file: Vec<PathBuf>,
+    #[command(flatten)]
+    environment: EnvironmentArgs,
     /// The directory to start in [default: the container's]
     #[arg(short, long, value_name = "DIR")]
     workdir: Option<String>,
@@ -60,7 +55,7 @@ pub(crate) fn run(args: &Args, context: &Context) -> anyhow::Result<ExitCode> {
     let request = ExecRequest {
         options: ExecOptions {
             args: command.to_vec(),
-            env: environment(&args.env_file, &args.env)?,
+            env: args.environment.variables()?,
             working_dir: args.workdir.clone(),
             user: args.user.clone(),
             terminal: args.tty,

@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
-use crate::{ErrorKind, RuntimeClient, RuntimeError, Stdio3};
+use crate::{CreateOptions, ErrorKind, RuntimeClient, RuntimeError, Stdio3};
 
 /// A call being put together.
 pub(crate) struct Call {
@@ -76,6 +76,16 @@ impl Call {
             .stdin(own(stdio.stdin))
             .stdout(own(stdio.stdout))
             .stderr(own(stdio.stderr));
+    }
+
+    /// What every way to make a container asks, whose id comes last.
+    pub(crate) fn on_bundle(&mut self, id: &str, bundle: &Path, options: CreateOptions) {
+        self.flag("--bundle", Some(bundle))
+            .flag("--pid-file", options.pid_file.as_deref())
+            .flag("--console-socket", options.console_socket.as_deref())
+            .preserve(options.preserve_fds)
+            .arg(id)
+            .stdio(options.stdio);
     }
 
     /// Writes a document that the runtime reads by path.

@@ -14,7 +14,7 @@ use std::process::ExitStatus;
 use oci_spec::runtime::{LinuxResources, Process};
 
 pub use error::{ErrorKind, RuntimeError};
-pub use options::{CreateOptions, ExecOptions, RunOptions, Stdio3};
+pub use options::{CreateOptions, ExecOptions, Stdio3};
 pub use state::{State, Status};
 
 use command::Call;
@@ -60,12 +60,7 @@ impl RuntimeClient {
         options: CreateOptions,
     ) -> Result<(), RuntimeError> {
         let mut call = self.call("create")?;
-        call.flag("--bundle", Some(bundle))
-            .flag("--pid-file", options.pid_file.as_deref())
-            .flag("--console-socket", options.console_socket.as_deref())
-            .preserve(options.preserve_fds)
-            .arg(id);
-        call.stdio(options.stdio);
+        call.on_bundle(id, bundle, options);
         call.succeed()
     }
 
@@ -126,15 +121,10 @@ impl RuntimeClient {
         &self,
         id: &str,
         bundle: &Path,
-        options: RunOptions,
+        options: CreateOptions,
     ) -> Result<ExitStatus, RuntimeError> {
         let mut call = self.call("run")?;
-        call.flag("--bundle", Some(bundle))
-            .flag("--pid-file", options.pid_file.as_deref())
-            .flag("--console-socket", options.console_socket.as_deref())
-            .preserve(options.preserve_fds)
-            .arg(id);
-        call.stdio(options.stdio);
+        call.on_bundle(id, bundle, options);
         call.status()
     }
 
@@ -149,13 +139,7 @@ impl RuntimeClient {
         options: CreateOptions,
     ) -> Result<(), RuntimeError> {
         let mut call = self.call("run")?;
-        call.arg("--detach")
-            .flag("--bundle", Some(bundle))
-            .flag("--pid-file", options.pid_file.as_deref())
-            .flag("--console-socket", options.console_socket.as_deref())
-            .preserve(options.preserve_fds)
-            .arg(id);
-        call.stdio(options.stdio);
+        call.arg("--detach").on_bundle(id, bundle, options);
         call.succeed()
     }
 

@@ -14,7 +14,7 @@ pub struct Stdio3 {
     pub stderr: Option<OwnedFd>,
 }
 
-/// How to create a container.
+/// How to create a container, or to run it from creation on.
 #[derive(Debug, Default)]
 pub struct CreateOptions {
     /// Where to write the process id of its init.
@@ -27,9 +27,6 @@ pub struct CreateOptions {
     /// close-on-exec.
     pub preserve_fds: u32,
 }
-
-/// How to run a container in the foreground.
-pub type RunOptions = CreateOptions;
 
 /// How to execute a process in a container.
 #[derive(Debug, Default)]
