@@ -4,8 +4,6 @@ mod arguments;
 mod output;
 mod requests;
 
-use std::process::ExitCode;
-
 use clap::Parser;
 use dhow_runtime::commands::{self, Outcome, Runtime};
 use dhow_runtime::{Error, log, protect, signals};
@@ -13,20 +11,20 @@ use dhow_runtime::{Error, log, protect, signals};
 use arguments::{Arguments, Command};
 
 /// Parses, does one thing, and says how it went.
-pub(crate) fn main() -> ExitCode {
+pub(crate) fn main() -> u8 {
     if let Some(error) = enters_containers()
         .then(protect::ensure)
         .and_then(Result::err)
     {
         log::error(&format!("dhow-runtime: {error}"), error.kind());
-        return ExitCode::FAILURE;
+        return 1;
     }
     let arguments = match Arguments::try_parse() {
         Ok(arguments) => arguments,
         Err(error) => {
             // clap's own status for wrong arguments is 2; runc's is 1.
             let _ = error.print();
-            return ExitCode::from(u8::from(error.use_stderr()));
+            return u8::from(error.use_stderr());
         }
     };
     log::set(arguments.log_options());
@@ -36,22 +34,27 @@ pub(crate) fn main() -> ExitCode {
         _ => 1,
     };
     match dispatch(arguments) {
-        Ok(status) => ExitCode::from(status),
+        Ok(status) => status,
         Err(error) => {
             log::error(
                 &format!("dhow-runtime {name} failed: {error}"),
                 error.kind(),
             );
-            ExitCode::from(failure)
+            failure
         }
     }
 }
 
 /// Whether this call makes a process that enters a container, as far as can be seen without parsing: parsing would be
 /// done twice, since protecting the program executes it again. A word too many costs that and nothing else.
+/// dhow-sys's entry point looks for the same words.
 fn enters_containers() -> bool {
     let mut words = std::env::args_os().skip(1);
-    let found = words.any(|word| word == "create" || word == "run" || word == "exec");
+    let found = words.any(|word| {
+        ["create", "run", "exec", "restore"]
+            .iter()
+            .any(|command| word == *command)
+    });
     found && !words.any(|word| word == "--dry-run")
 }
 

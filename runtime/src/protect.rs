@@ -11,7 +11,7 @@ use std::os::unix::ffi::OsStringExt;
 
 use dhow_sys::exec::StringArray;
 use dhow_sys::mount::{ATTR_RDONLY, Attributes};
-use rustix::fs::{CWD, MemfdFlags, Mode, OFlags, SealFlags};
+use rustix::fs::{MemfdFlags, Mode, OFlags, SealFlags};
 use rustix::io::Errno;
 use rustix::mount::OpenTreeFlags;
 
@@ -19,12 +19,9 @@ use crate::error::Error;
 
 const OWN: &str = "/proc/self/exe";
 
-/// Whether this process was executed from where nobody can write.
-fn is_protected() -> bool {
-    let Ok(own) = rustix::fs::open(OWN, OFlags::PATH | OFlags::CLOEXEC, Mode::empty()) else {
-        return false;
-    };
-    let read_only = rustix::fs::fstatvfs(&own)
+/// Whether this process, whose own file this is, was executed from where nobody can write.
+fn is_protected(own: &OwnedFd) -> bool {
+    let read_only = rustix::fs::fstatvfs(own)
         .is_ok_and(|stat| stat.f_flag.contains(rustix::fs::StatVfsMountFlags::RDONLY));
     if read_only {
         return true;
@@ -35,15 +32,18 @@ fn is_protected() -> bool {
         .is_ok_and(|seals| seals.contains(SealFlags::WRITE))
 }
 
-/// Goes on from a protected copy of this program; returns when this is one.
+/// Goes on from a protected copy of this program; returns when this is one. Mostly it is: dhow-sys's entry point has done the
+/// same before the C library began, and what it could not do is done here.
 ///
 /// # Errors
 /// When neither way works.
 pub fn ensure() -> Result<(), Error> {
-    if is_protected() {
+    let own = rustix::fs::open(OWN, OFlags::PATH | OFlags::CLOEXEC, Mode::empty())
+        .map_err(|errno| Error::system("find the program's own file", errno))?;
+    if is_protected(&own) {
         return Ok(());
     }
-    let own = match read_only_mount() {
+    let own = match read_only_mount(&own) {
         Ok(own) => own,
         // An older kernel, or no power to mount.
         Err(_) => sealed_copy().map_err(|errno| Error::system("protect the program", errno))?,
@@ -66,26 +66,22 @@ pub fn ensure() -> Result<(), Error> {
     Err(Error::system("execute the protected program", errno))
 }
 
-/// A copy of the mount that this program is on, read-only, in no namespace. The descriptor is close-on-exec: when it is
-/// gone, nothing is left by which the mount could be changed.
-fn read_only_mount() -> Result<OwnedFd, Errno> {
-    let path = rustix::fs::readlink(OWN, Vec::new())?;
-    let own = rustix::mount::open_tree(
-        CWD,
-        &*path,
-        OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC,
+/// A copy of the mount that this program's file is on, read-only, in no namespace, with the file as all that it shows. The
+/// descriptor is close-on-exec: when it is gone, nothing is left by which the mount could be changed.
+fn read_only_mount(own: &OwnedFd) -> Result<OwnedFd, Errno> {
+    let copy = rustix::mount::open_tree(
+        own,
+        "",
+        OpenTreeFlags::OPEN_TREE_CLONE
+            | OpenTreeFlags::OPEN_TREE_CLOEXEC
+            | OpenTreeFlags::AT_EMPTY_PATH,
     )?;
-    // The path may lead to another file by now.
-    let (here, there) = (rustix::fs::stat(OWN)?, rustix::fs::fstat(&own)?);
-    if (here.st_dev, here.st_ino) != (there.st_dev, there.st_ino) {
-        return Err(Errno::STALE);
-    }
     let change = Attributes {
         set: ATTR_RDONLY,
         ..Attributes::default()
     };
-    dhow_sys::mount::set_attributes(own.as_fd(), &change, false)?;
-    Ok(own)
+    dhow_sys::mount::set_attributes(copy.as_fd(), &change, false)?;
+    Ok(copy)
 }
 
 /// A copy in memory that nobody can change.

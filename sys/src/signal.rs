@@ -25,6 +25,14 @@ pub fn block_all() -> Result<()> {
     crate::check(libc::c_long::from(answer)).map(drop)
 }
 
+/// Lets a write to a pipe that nobody reads fail instead of ending the process.
+pub fn ignore_broken_pipes() {
+    // SAFETY: SIG_IGN is a valid disposition for it.
+    unsafe {
+        libc::signal(libc::SIGPIPE, libc::SIG_IGN);
+    }
+}
+
 /// Gives the next program a fresh start: no signal blocked, and none ignored of those that shells, `nohup` and our own
 /// language ignore (execve resets handlers itself, but keeps what is ignored).
 pub fn reset_all() {
