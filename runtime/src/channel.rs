@@ -3,7 +3,7 @@
 
 use std::io::{IoSlice, IoSliceMut};
 use std::mem::MaybeUninit;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use rustix::io::{Errno, Result};
 use rustix::net::{
@@ -34,6 +34,20 @@ pub(crate) enum Message {
     Ready,
     /// From init: a step failed.
     Failed(StepError),
+}
+
+/// Sends a descriptor with a text to whoever is at the other end of a socket.
+pub(crate) fn send_descriptor(
+    socket: impl AsFd,
+    text: &[u8],
+    descriptor: BorrowedFd<'_>,
+) -> Result<()> {
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+    let mut control = SendAncillaryBuffer::new(&mut space);
+    let passed = [descriptor];
+    control.push(SendAncillaryMessage::ScmRights(&passed));
+    let text = [IoSlice::new(text)];
+    rustix::net::sendmsg(socket, &text, &mut control, SendFlags::NOSIGNAL).map(drop)
 }
 
 impl Channel {

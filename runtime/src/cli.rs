@@ -1,61 +1,204 @@
 //! The program's command line: runc's commands, flags, output and exit statuses.
 
-mod arguments;
+mod flags;
+mod help;
 mod output;
 mod requests;
+mod verbs;
 
-use clap::Parser;
+use std::ffi::OsString;
+use std::io::Write;
+use std::path::PathBuf;
+
 use dhow_runtime::commands::{self, Outcome, Runtime};
-use dhow_runtime::{Error, log, protect, signals};
+use dhow_runtime::log::LogOptions;
+use dhow_runtime::{Error, Kind, log, protect};
 
-use arguments::{Arguments, Command};
+use flags::{Given, Verb};
+
+/// What the program says and answers with when it could not do what was asked.
+struct Failure {
+    message: String,
+    kind: Kind,
+    status: u8,
+}
+
+impl From<Error> for Failure {
+    fn from(error: Error) -> Self {
+        Self {
+            message: error.to_string(),
+            kind: error.kind(),
+            status: 1,
+        }
+    }
+}
 
 /// Parses, does one thing, and says how it went.
 pub(crate) fn main() -> u8 {
-    if let Some(error) = enters_containers()
-        .then(protect::ensure)
-        .and_then(Result::err)
-    {
-        log::error(&format!("dhow-runtime: {error}"), error.kind());
-        return 1;
-    }
-    let arguments = match Arguments::try_parse() {
-        Ok(arguments) => arguments,
-        Err(error) => {
-            // clap's own status for wrong arguments is 2; runc's is 1.
-            let _ = error.print();
-            return u8::from(error.use_stderr());
-        }
+    let protected = match enters_containers() {
+        true => protect::ensure(),
+        false => Ok(()),
     };
-    log::set(arguments.log_options());
-    let name = arguments.command.name();
-    let failure = match &arguments.command {
-        Command::Exec(_) => 255,
-        _ => 1,
+    let done = match protected {
+        Ok(()) => command(),
+        Err(error) => Err(error.into()),
     };
-    match dispatch(arguments) {
+    match done {
         Ok(status) => status,
-        Err(error) => {
-            log::error(
-                &format!("dhow-runtime {name} failed: {error}"),
-                error.kind(),
-            );
-            failure
+        Err(failure) => {
+            log::error(&failure.message, failure.kind);
+            failure.status
         }
     }
 }
 
 /// Whether this call makes a process that enters a container, as far as can be seen without parsing: parsing would be
 /// done twice, since protecting the program executes it again. A word too many costs that and nothing else.
-/// dhow-sys's entry point looks for the same words.
 fn enters_containers() -> bool {
     let mut words = std::env::args_os().skip(1);
-    let found = words.any(|word| {
-        ["create", "run", "exec", "restore"]
-            .iter()
-            .any(|command| word == *command)
-    });
+    let found = words.any(|word| word == "create" || word == "run" || word == "exec");
     found && !words.any(|word| word == "--dry-run")
+}
+
+/// Prints; a reader that went away is not our failure.
+fn print(text: &str) -> Result<u8, Failure> {
+    let _ = std::io::stdout().write_all(text.as_bytes());
+    Ok(0)
+}
+
+/// Reads the command line and does what it says.
+fn command() -> Result<u8, Failure> {
+    let mut input = std::env::args_os().skip(1).peekable();
+    let global = flags::read(&mut input, &[verbs::GLOBAL], true)
+        .map_err(|error| misused(&error, "dhow-runtime --help"))?;
+    log::set(log_options(&global)?);
+    if global.is("version") {
+        return print(&help::version());
+    }
+    let name = input.next().or_else(|| global.words.first().cloned());
+    let Some(name) = name.filter(|_| !global.is("help")) else {
+        return print(&help::of_program());
+    };
+    if name == "help" || name == "h" {
+        return match input.next() {
+            Some(name) => print(&help::of_verb(verb(&name)?)),
+            None => print(&help::of_program()),
+        };
+    }
+    let verb = verb(&name)?;
+    let given = read_verb(verb, &mut input)?;
+    if given.is("help") {
+        return print(&help::of_verb(verb));
+    }
+    check_count(verb, &given)?;
+    let runtime = Runtime {
+        root: root(&global)?,
+    };
+    dispatch(verb, &runtime, &global, &given).map_err(|error| {
+        let mut failure = Failure::from(error);
+        // runc's words before what went wrong, which callers show as they are.
+        match verb.name {
+            "create" | "run" => {
+                failure.message = format!("dhow-runtime {} failed: {}", verb.name, failure.message);
+            }
+            "exec" => {
+                failure.message = format!("exec failed: {}", failure.message);
+                failure.status = 255;
+            }
+            _ => {}
+        }
+        failure
+    })
+}
+
+fn misused(error: &Error, help: &str) -> Failure {
+    Failure {
+        message: format!("{error} (see: {help})"),
+        kind: Kind::Other,
+        status: 1,
+    }
+}
+
+fn verb(name: &OsString) -> Result<&'static Verb, Failure> {
+    let found = verbs::VERBS.iter().find(|verb| name == verb.name);
+    found.ok_or_else(|| Failure {
+        message: format!(
+            "No help topic for '{}': there is no such command (see: dhow-runtime --help)",
+            name.to_string_lossy()
+        ),
+        kind: Kind::Other,
+        status: 3,
+    })
+}
+
+fn read_verb(
+    verb: &Verb,
+    input: &mut std::iter::Peekable<impl Iterator<Item = OsString>>,
+) -> Result<Given, Failure> {
+    let help = format!("dhow-runtime {} --help", verb.name);
+    let mut given =
+        flags::read(input, verb.flags, verb.passes_on).map_err(|error| misused(&error, &help))?;
+    given.words.extend(input);
+    Ok(given)
+}
+
+fn check_count(verb: &Verb, given: &Given) -> Result<(), Failure> {
+    let (least, most) = verb.words;
+    let count = given.words.len();
+    if (least..=most).contains(&count) {
+        return Ok(());
+    }
+    let how = match (least == most, count < least) {
+        (true, _) => format!("exactly {least}"),
+        (false, true) => format!("a minimum of {least}"),
+        (false, false) => format!("a maximum of {most}"),
+    };
+    let error = Error::Asked(format!(
+        "dhow-runtime: {:?} requires {how} argument(s)",
+        verb.name
+    ));
+    Err(misused(
+        &error,
+        &format!("dhow-runtime {} --help", verb.name),
+    ))
+}
+
+fn log_options(global: &Given) -> Result<LogOptions, Error> {
+    let json = match global.text("log-format")?.as_deref() {
+        None | Some("text") => false,
+        Some("json") => true,
+        Some(other) => {
+            return Err(Error::Asked(format!(
+                "invalid log-format: {other} (text or json)"
+            )));
+        }
+    };
+    Ok(LogOptions {
+        file: global.path("log"),
+        json,
+        debug: global.is("debug"),
+        only_file: global.is("log-only"),
+    })
+}
+
+fn root(global: &Given) -> Result<PathBuf, Error> {
+    if let Some(given) = global.value("root") {
+        let root = std::path::absolute(given).unwrap_or_default();
+        if root.parent().is_none() {
+            return Err(Error::Asked(
+                "Option --root argument should not be set to /: name a directory of the runtime's own".to_owned(),
+            ));
+        }
+        return Ok(root);
+    }
+    if rustix::process::geteuid().is_root() {
+        return Ok(PathBuf::from("/run/dhow/runtime"));
+    }
+    let dir = std::env::var_os("XDG_RUNTIME_DIR").map_or_else(
+        || PathBuf::from(format!("/tmp/dhow-{}", rustix::process::geteuid().as_raw())),
+        PathBuf::from,
+    );
+    Ok(dir.join("dhow/runtime"))
 }
 
 fn ended(outcome: Outcome) -> u8 {
@@ -65,54 +208,63 @@ fn ended(outcome: Outcome) -> u8 {
     }
 }
 
-fn dispatch(arguments: Arguments) -> Result<u8, Error> {
-    if arguments.systemd_cgroup {
+fn dispatch(verb: &Verb, runtime: &Runtime, global: &Given, given: &Given) -> Result<u8, Error> {
+    if global.is("systemd-cgroup") {
         return Err(Error::Asked(
             "--systemd-cgroup is not supported yet; leave it out (podman: --cgroup-manager=cgroupfs)"
                 .to_owned(),
         ));
     }
-    let runtime = Runtime {
-        root: arguments.root(),
-    };
-    match arguments.command {
-        Command::Create(args) => {
-            if args.dry_run {
-                print!("{}", commands::plan(&args.id, &args.options())?);
-                return Ok(0);
+    match verb.name {
+        "create" => create(runtime, given)?,
+        "run" => {
+            let options = requests::create_options(given)?;
+            return Ok(ended(commands::run(runtime, &given.id()?, &options)?));
+        }
+        "start" => commands::start(runtime, &given.id()?)?,
+        "state" => {
+            output::print_json(&output::state(&commands::state(runtime, &given.id()?)?));
+        }
+        "kill" => {
+            let signal = requests::signal(given)?;
+            commands::kill(runtime, &given.id()?, signal, given.is("all"))?;
+        }
+        "delete" => commands::delete(runtime, &given.id()?, given.is("force"))?,
+        "exec" => {
+            let options = requests::exec_options(given)?;
+            return Ok(ended(commands::exec(runtime, &given.id()?, &options)?));
+        }
+        "ps" => {
+            let as_json = requests::json(given)?;
+            let pids = commands::processes(runtime, &given.id()?)?;
+            output::processes(&pids, as_json, &given.words_from(1)?)?;
+        }
+        "list" => {
+            let as_json = requests::json(given)?;
+            if global.value("root").is_some() {
+                requests::require_directory(&runtime.root)?;
             }
-            commands::create(&runtime, &args.id, &args.options())?;
+            output::list(&commands::list(runtime)?, as_json, given.is("quiet"));
         }
-        Command::Run(args) => {
-            return Ok(ended(commands::run(
-                &runtime,
-                &args.create.id,
-                &args.options(),
-            )?));
+        "spec" => requests::write_template(given)?,
+        "features" => output::print_json(&commands::features()),
+        "pause" => commands::pause(runtime, &given.id()?)?,
+        "resume" => commands::resume(runtime, &given.id()?)?,
+        "update" => commands::update(runtime, &given.id()?, &requests::limits(given)?)?,
+        other => {
+            return Err(Error::Asked(format!(
+                "{other} is not supported yet by dhow-runtime"
+            )));
         }
-        Command::Start(args) => commands::start(&runtime, &args.id)?,
-        Command::State(args) => {
-            output::print_json(&output::state(&commands::state(&runtime, &args.id)?));
-        }
-        Command::Kill(args) => {
-            let signal = signals::parse(&args.signal)
-                .ok_or_else(|| Error::Asked(format!("unknown signal {:?}", args.signal)))?;
-            commands::kill(&runtime, &args.id, signal, args.all)?;
-        }
-        Command::Delete(args) => commands::delete(&runtime, &args.id, args.force)?,
-        Command::Exec(args) => {
-            return Ok(ended(commands::exec(&runtime, &args.id, &args.options()?)?));
-        }
-        Command::Ps(args) => {
-            let pids = commands::processes(&runtime, &args.id)?;
-            output::processes(&pids, args.format == arguments::Format::Json, &args.options)?;
-        }
-        Command::List(args) => output::list(&commands::list(&runtime)?, &args),
-        Command::Spec(args) => requests::write_template(&args)?,
-        Command::Features => output::print_json(&commands::features()),
-        Command::Pause(args) => commands::pause(&runtime, &args.id)?,
-        Command::Resume(args) => commands::resume(&runtime, &args.id)?,
-        Command::Update(args) => commands::update(&runtime, &args.id, &args.resources()?)?,
     }
     Ok(0)
+}
+
+fn create(runtime: &Runtime, given: &Given) -> Result<(), Error> {
+    let options = requests::create_options(given)?;
+    if given.is("dry-run") {
+        print!("{}", commands::plan(&given.id()?, &options)?);
+        return Ok(());
+    }
+    commands::create(runtime, &given.id()?, &options)
 }

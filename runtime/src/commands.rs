@@ -5,11 +5,13 @@ mod delete;
 mod exec;
 mod features;
 mod inspect;
+mod passed;
 mod signal;
 mod start;
 mod template;
 mod update;
 
+pub(crate) use create::connect;
 pub use create::{CreateOptions, Outcome, create, plan, run};
 pub use delete::delete;
 pub use exec::{ExecOptions, exec};

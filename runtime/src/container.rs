@@ -24,17 +24,17 @@ pub const OCI_VERSION: &str = "1.2.1";
 pub enum ContainerError {
     /// The id is none.
     #[error(
-        "invalid container id {0:?}: letters, digits and _ + - . only, beginning with a letter, digit or _"
+        "invalid container ID format: {0:?} (letters, digits and _ + - . only, beginning with a letter, digit or _)"
     )]
     InvalidId(String),
     /// There is none.
-    #[error("container {0:?} does not exist")]
+    #[error("container does not exist: {0:?}")]
     NotFound(String),
     /// There is one.
-    #[error("container with id exists: {0:?}; delete it first or choose another id")]
+    #[error("container with given ID already exists: {0:?}; delete it first or choose another id")]
     Exists(String),
     /// It is at another place of its life.
-    #[error("cannot {verb} container {id:?}: it is {status}")]
+    #[error("{}", status_words(verb, id, *status))]
     Status {
         /// What was asked.
         verb: &'static str,
@@ -61,6 +61,31 @@ pub enum ContainerError {
         /// What the system answered.
         errno: Errno,
     },
+}
+
+/// Why a command cannot be where a container is in its life, in the words of runc's that callers look for.
+fn status_words(verb: &str, id: &str, status: Status) -> String {
+    match (verb, status) {
+        ("start", Status::Stopped) => format!("cannot start a container that has stopped: {id:?}"),
+        ("start", Status::Running) => {
+            format!("cannot start an already running container: {id:?}")
+        }
+        ("start", status) => format!("cannot start a container in the {status} state: {id:?}"),
+        ("exec", Status::Paused) => {
+            format!("cannot exec in a paused container (use --ignore-paused to override): {id:?}")
+        }
+        ("exec", status) => format!("cannot exec in a {status} container: {id:?}"),
+        ("delete", status) => format!(
+            "cannot delete container {id} that is not stopped: {status} (--force kills it first)"
+        ),
+        ("resume", Status::Stopped) => format!("container not running: {id:?} has stopped"),
+        ("resume", status) => format!("container not paused: {id:?} is {status}"),
+        ("checkpoint", status) => {
+            format!("Container cannot be checkpointed in {status} state: {id:?}")
+        }
+        (_, Status::Stopped) => format!("container not running: {id:?} has stopped"),
+        (verb, status) => format!("cannot {verb} container {id:?} in the {status} state"),
+    }
 }
 
 impl ContainerError {
@@ -105,7 +130,10 @@ impl Status {
             "exec" => matches!(self, Self::Created | Self::Running),
             "pause" => matches!(self, Self::Created | Self::Running),
             "resume" => self == Self::Paused,
-            "delete" => self == Self::Stopped,
+            // As in runc; the specification would have a created one killed first.
+            "delete" => matches!(self, Self::Stopped | Self::Created),
+            "checkpoint" => matches!(self, Self::Running | Self::Paused),
+            "events" => self != Self::Stopped,
             _ => true,
         }
     }

@@ -15,6 +15,8 @@ pub struct LogOptions {
     pub json: bool,
     /// Debug messages too.
     pub debug: bool,
+    /// Nothing on standard error where there is a file: the caller gave it to the container.
+    pub only_file: bool,
 }
 
 static OPTIONS: OnceLock<LogOptions> = OnceLock::new();
@@ -44,37 +46,69 @@ pub fn error(message: &str, kind: Kind) {
 fn write(level: &str, message: &str, kind: Option<Kind>) {
     let default = LogOptions::default();
     let options = OPTIONS.get().unwrap_or(&default);
+    let message = &without_numbers(message);
+    let line = line(options.json, level, message, kind);
+    let written = options.file.as_ref().is_some_and(|path| {
+        let file = std::fs::OpenOptions::new()
+            .append(true)
+            .create(true)
+            .open(path);
+        file.and_then(|mut file| file.write_all(line.as_bytes()))
+            .is_ok()
+    });
+    // There is nobody to tell when standard error cannot be written.
+    if !written {
+        let _ = std::io::stderr().write_all(line.as_bytes());
+    } else if level == "error" && !options.only_file {
+        // As runc does: conmon and people take the words from here.
+        let _ = writeln!(std::io::stderr(), "{message}");
+    }
+}
+
+/// A system's answers in words alone: "No such file or directory", not "No such file or directory (os error 2)".
+fn without_numbers(message: &str) -> String {
+    let mut words = String::with_capacity(message.len());
+    let mut rest = message;
+    while let Some((before, after)) = rest.split_once(" (os error ") {
+        words.push_str(before);
+        let number = after.find(|c: char| !c.is_ascii_digit() && c != '-');
+        rest = match number.map(|end| after.split_at(end)) {
+            Some((_, after)) => after.strip_prefix(')').unwrap_or(after),
+            None => "",
+        };
+    }
+    words + rest
+}
+
+/// A line as logrus, runc's library, writes it.
+fn line(json: bool, level: &str, message: &str, kind: Option<Kind>) -> String {
     let time = jiff::Timestamp::now();
-    let line = if options.json {
-        let mut line = serde_json::json!({
-            "level": level,
-            "msg": message,
-            "time": time.to_string(),
-        });
-        if let Some(kind) = kind {
-            line["kind"] = kind.name().into();
-        }
-        format!("{line}\n")
-    } else {
-        format!("time=\"{time}\" level={level} msg={message:?}\n")
-    };
-    // There is nobody to tell when the log cannot be written.
-    match &options.file {
-        Some(path) => {
-            let file = std::fs::OpenOptions::new()
-                .append(true)
-                .create(true)
-                .open(path);
-            if let Ok(mut file) = file {
-                let _ = file.write_all(line.as_bytes());
-            }
-            // People see it too. A program that reads JSON does not want it among the container's output.
-            if level == "error" && !options.json {
-                let _ = writeln!(std::io::stderr(), "{message}");
-            }
-        }
-        None => {
-            let _ = std::io::stderr().write_all(line.as_bytes());
+    if !json {
+        return format!("time=\"{time:.0}\" level={level} msg={message:?}\n");
+    }
+    let mut line = serde_json::json!({
+        "level": level,
+        "msg": message,
+        "time": format!("{time:.0}"),
+    });
+    if let Some(kind) = kind {
+        line["kind"] = kind.name().into();
+    }
+    format!("{line}\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::without_numbers;
+
+    #[test]
+    fn the_systems_numbers_are_left_away() {
+        for (message, words) in [
+            ("open x: No such file (os error 2)", "open x: No such file"),
+            ("a (os error 2); b (os error 13): c", "a; b: c"),
+            ("nothing of it", "nothing of it"),
+        ] {
+            assert_eq!(without_numbers(message), words);
         }
     }
 }

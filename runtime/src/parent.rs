@@ -10,7 +10,7 @@ use oci_spec::runtime::{Hooks, LinuxResources};
 use rustix::event::{PollFd, PollFlags, Timespec};
 
 use crate::cgroup::Cgroup;
-use crate::channel::{Channel, Message};
+use crate::channel::{Channel, Message, send_descriptor};
 use crate::container::{ContainerDir, Record, Status, process_stat};
 use crate::error::Error;
 use crate::hooks;
@@ -96,6 +96,7 @@ impl Parent<'_> {
             Step::AwaitProgram => self.await_program(),
             Step::RunHooks { kind, .. } => self.run_hooks(*kind),
             Step::WritePidFile { path } => write_pid_file(path, self.made()?.pid),
+            Step::SendPidfd { path } => self.send_pidfd(path),
             other => Err(Error::Asked(format!("{other} is not a step of the parent"))),
         }
     }
@@ -143,6 +144,14 @@ impl Parent<'_> {
         let pid = self.made()?.pid.to_string();
         set_oom_score_adj(&pid, value)
             .map_err(|errno| Error::system(setting_oom_score_adj(value), errno))
+    }
+
+    /// Sends a descriptor of the process, with the word that runc has for its kind.
+    fn send_pidfd(&self, path: &Path) -> Result<(), Error> {
+        let socket = crate::commands::connect("pidfd socket", path)?;
+        let word: &[u8] = if self.records { b"standard" } else { b"setns" };
+        send_descriptor(&socket, word, self.made()?.pidfd.as_fd())
+            .map_err(|errno| Error::system(format!("send the pidfd to {}", path.display()), errno))
     }
 
     /// Waits for a message of init's, and takes what comes before it.

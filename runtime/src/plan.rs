@@ -11,7 +11,7 @@ use std::fmt;
 
 pub use build::CreateRequest;
 pub(crate) use mounts::clean;
-pub use process::{ProcessRequest, bounding_set};
+pub use process::{Announce, ProcessRequest, bounding_set};
 pub use step::{
     CapabilityBits, Carrier, DeviceNode, HookKind, IdRange, MountSource, NamespaceKind, Nature,
     Step,

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use dhow_runtime::commands::template;
-use dhow_runtime::plan::{Carrier, CreateRequest, InitPlan, ProcessRequest, Step};
+use dhow_runtime::plan::{Announce, Carrier, CreateRequest, InitPlan, ProcessRequest, Step};
 use dhow_runtime::spec::{Bundle, SpecError, parse};
 use serde_json::{Value, json};
 
@@ -168,7 +168,7 @@ fn exec_waits_for_nobody_and_mounts_nothing() {
         start_hooks: 0,
         seccomp: true,
     };
-    let plan = InitPlan::exec(&request, 0, None).unwrap();
+    let plan = InitPlan::exec(&request, 0, Announce::default()).unwrap();
     // The container cannot see who enters it, only who was made inside.
     assert_order(
         &names(&plan, Carrier::Intermediate),

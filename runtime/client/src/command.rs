@@ -41,7 +41,8 @@ impl Call {
             .arg(client.root())
             .arg("--log")
             .arg(scratch.path("log"))
-            .args(["--log-format", "json"])
+            // Standard error may be the container's.
+            .args(["--log-format", "json", "--log-only"])
             .arg(verb);
         Ok(Self {
             command,

@@ -6,8 +6,6 @@ use dhow_runtime::commands::Listed;
 use dhow_runtime::error::Error;
 use serde_json::{Value, json};
 
-use super::arguments::{Format, ListArgs};
-
 /// Prints a document. A reader that went away is not our failure.
 pub(crate) fn print_json(value: &Value) {
     let _ = writeln!(std::io::stdout(), "{value:#}");
@@ -30,15 +28,15 @@ fn owner_name(uid: u32) -> String {
 }
 
 /// The containers, as a table, JSON or ids.
-pub(crate) fn list(containers: &[Listed], args: &ListArgs) {
+pub(crate) fn list(containers: &[Listed], as_json: bool, quiet: bool) {
     let mut out = std::io::stdout().lock();
-    if args.quiet {
+    if quiet {
         for listed in containers {
             let _ = writeln!(out, "{}", listed.record.id);
         }
         return;
     }
-    if args.format == Format::Json {
+    if as_json {
         let documents: Vec<Value> = containers
             .iter()
             .map(|listed| {

@@ -1,87 +1,98 @@
 //! From arguments to the library's options, in one place.
 
 use std::io::Read;
+use std::path::Path;
 
 use dhow_runtime::commands::{self, CreateOptions, ExecOptions};
-use dhow_runtime::error::Error;
+use dhow_runtime::{Error, signals};
 use oci_spec::runtime::{
     Capability, LinuxBlockIoBuilder, LinuxCpuBuilder, LinuxMemoryBuilder, LinuxPidsBuilder,
     LinuxResources,
 };
 
-use super::arguments::{CreateArgs, ExecArgs, RunArgs, SpecArgs, UpdateArgs};
+use super::flags::Given;
 
-impl CreateArgs {
-    pub(crate) fn options(&self) -> CreateOptions {
-        CreateOptions {
-            bundle: self.bundle.clone(),
-            console_socket: self.console_socket.clone(),
-            pid_file: self.pid_file.clone(),
-            preserve_fds: self.preserve_fds,
-            no_pivot: self.no_pivot,
-            no_new_keyring: self.no_new_keyring,
-            ..CreateOptions::default()
-        }
-    }
+fn asked<T>(message: impl Into<String>) -> Result<T, Error> {
+    Err(Error::Asked(message.into()))
 }
 
-impl RunArgs {
-    pub(crate) fn options(&self) -> CreateOptions {
-        CreateOptions {
-            detach: self.detach,
-            keep: self.keep,
-            ..self.create.options()
-        }
-    }
+fn count_of_descriptors(given: &Given) -> Result<u32, Error> {
+    Ok(given.number("preserve-fds")?.unwrap_or(0))
 }
 
-impl ExecArgs {
-    pub(crate) fn options(&self) -> Result<ExecOptions, Error> {
-        let unsupported = [
-            (self.process_label.is_some(), "--process-label"),
-            (self.apparmor.is_some(), "--apparmor"),
-            (!self.cgroup.is_empty(), "--cgroup"),
-        ];
-        if let Some((_, name)) = unsupported.iter().find(|(asked, _)| *asked) {
-            return Err(Error::Asked(format!("{name} is not supported yet")));
-        }
-        if self.process.is_none() && self.command.is_empty() {
-            return Err(Error::Asked(
-                "no command: give one after the container, or a document with --process".to_owned(),
-            ));
-        }
-        Ok(ExecOptions {
-            process: self.process.clone(),
-            args: self.command.clone(),
-            cwd: self.cwd.clone(),
-            env: self.env.clone(),
-            tty: self.tty,
-            user: self.user.as_deref().map(parse_user).transpose()?,
-            additional_gids: self.additional_gids.clone(),
-            capabilities: self
-                .cap
-                .iter()
-                .map(|name| parse_capability(name))
-                .collect::<Result<_, _>>()?,
-            no_new_privileges: self.no_new_privs,
-            detach: self.detach,
-            pid_file: self.pid_file.clone(),
-            console_socket: self.console_socket.clone(),
-            preserve_fds: self.preserve_fds,
-            ignore_paused: self.ignore_paused,
-        })
+pub(crate) fn create_options(given: &Given) -> Result<CreateOptions, Error> {
+    Ok(CreateOptions {
+        bundle: given.path("bundle").unwrap_or_else(|| ".".into()),
+        console_socket: given.path("console-socket"),
+        pidfd_socket: given.path("pidfd-socket"),
+        pid_file: given.path("pid-file"),
+        preserve_fds: count_of_descriptors(given)?,
+        no_pivot: given.is("no-pivot"),
+        no_new_keyring: given.is("no-new-keyring"),
+        detach: given.is("detach"),
+        keep: given.is("keep"),
+    })
+}
+
+pub(crate) fn exec_options(given: &Given) -> Result<ExecOptions, Error> {
+    let process = given.path("process");
+    let args = given.words_from(1)?;
+    if process.is_none() && args.is_empty() {
+        return asked(
+            "exec args cannot be empty: give a command after the container, or a document with --process",
+        );
     }
+    for name in ["process-label", "apparmor", "cgroup"] {
+        if given.text(name)?.is_some() {
+            return asked(format!("--{name} is not supported yet"));
+        }
+    }
+    Ok(ExecOptions {
+        process,
+        args,
+        cwd: given.path("cwd"),
+        env: given.all("env")?,
+        tty: given.is("tty"),
+        user: given.text("user")?.as_deref().map(parse_user).transpose()?,
+        additional_gids: given
+            .all("additional-gids")?
+            .iter()
+            .map(|gid| parse_gid(gid))
+            .collect::<Result<_, _>>()?,
+        capabilities: given
+            .all("cap")?
+            .iter()
+            .map(|name| parse_capability(name))
+            .collect::<Result<_, _>>()?,
+        no_new_privileges: given
+            .switched("no-new-privs")
+            .or(given.switched("no-new-privileges")),
+        detach: given.is("detach"),
+        pid_file: given.path("pid-file"),
+        console_socket: given.path("console-socket"),
+        pidfd_socket: given.path("pidfd-socket"),
+        preserve_fds: count_of_descriptors(given)?,
+        ignore_paused: given.is("ignore-paused"),
+    })
 }
 
 fn parse_user(text: &str) -> Result<(u32, Option<u32>), Error> {
-    let number = |part: &str| {
-        part.parse::<u32>()
-            .map_err(|_| Error::Asked(format!("--user {text:?}: UID or UID:GID, as numbers")))
+    let number = |what: &str, part: &str| match part.parse::<u32>() {
+        Ok(number) => Ok(number),
+        Err(_) => asked(format!("bad {what}: --user {text:?} is not UID or UID:GID")),
     };
     match text.split_once(':') {
-        Some((uid, gid)) => Ok((number(uid)?, Some(number(gid)?))),
-        None => Ok((number(text)?, None)),
+        Some((uid, gid)) => Ok((number("uid", uid)?, Some(number("gid", gid)?))),
+        None => Ok((number("uid", text)?, None)),
     }
+}
+
+fn parse_gid(text: &str) -> Result<u32, Error> {
+    text.parse().map_err(|_| {
+        Error::Asked(format!(
+            "additional-gids must be a positive number, not {text:?}"
+        ))
+    })
 }
 
 fn parse_capability(name: &str) -> Result<Capability, Error> {
@@ -89,57 +100,102 @@ fn parse_capability(name: &str) -> Result<Capability, Error> {
         .map_err(|_| Error::Asked(format!("--cap {name:?} is no capability")))
 }
 
-impl UpdateArgs {
-    pub(crate) fn resources(&self) -> Result<LinuxResources, Error> {
-        if let Some(path) = &self.resources {
-            let file_error = |source| Error::File {
-                path: path.clone(),
-                source,
-            };
-            let mut text = String::new();
-            if path.as_os_str() == "-" {
-                std::io::stdin()
-                    .read_to_string(&mut text)
-                    .map_err(file_error)?;
-            } else {
-                text = std::fs::read_to_string(path).map_err(file_error)?;
-            }
-            return serde_json::from_str(&text)
-                .map_err(|error| Error::Asked(format!("{}: {error}", path.display())));
-        }
-        let mut resources = LinuxResources::default();
-        resources.set_devices(None);
-        if self
-            .memory
-            .or(self.memory_swap)
-            .or(self.memory_reservation)
-            .is_some()
-        {
-            let mut memory = built(LinuxMemoryBuilder::default().build())?;
-            memory.set_limit(self.memory);
-            memory.set_swap(self.memory_swap);
-            memory.set_reservation(self.memory_reservation);
-            resources.set_memory(Some(memory));
-        }
-        let mut cpu = built(LinuxCpuBuilder::default().build())?;
-        cpu.set_period(self.cpu_period);
-        cpu.set_quota(self.cpu_quota);
-        cpu.set_shares(self.cpu_shares);
-        cpu.set_cpus(self.cpuset_cpus.clone());
-        cpu.set_mems(self.cpuset_mems.clone());
-        resources.set_cpu(Some(cpu));
-        if let Some(limit) = self.pids_limit {
-            resources.set_pids(Some(built(
-                LinuxPidsBuilder::default().limit(limit).build(),
-            )?));
-        }
-        if let Some(weight) = self.blkio_weight {
-            resources.set_block_io(Some(built(
-                LinuxBlockIoBuilder::default().weight(weight).build(),
-            )?));
-        }
-        Ok(resources)
+pub(crate) fn signal(given: &Given) -> Result<i32, Error> {
+    let word = given.word(1)?.filter(|word| !word.is_empty());
+    let word = word.unwrap_or_else(|| "SIGTERM".to_owned());
+    match signals::parse(&word) {
+        Some(signal) => Ok(signal),
+        None => asked(format!(
+            "unknown signal {word:?}: a name with or without SIG, or a number up to 64"
+        )),
     }
+}
+
+/// Whether JSON is asked for, not a table.
+pub(crate) fn json(given: &Given) -> Result<bool, Error> {
+    match given.text("format")?.as_deref() {
+        None | Some("table") => Ok(false),
+        Some("json") => Ok(true),
+        Some(other) => asked(format!("invalid format option {other:?}: table or json")),
+    }
+}
+
+/// A directory that was named must be there.
+pub(crate) fn require_directory(path: &Path) -> Result<(), Error> {
+    match std::fs::metadata(path) {
+        Ok(_) => Ok(()),
+        Err(source) => Err(Error::File {
+            path: path.to_owned(),
+            source,
+        }),
+    }
+}
+
+/// The limits that `update` is to set.
+pub(crate) fn limits(given: &Given) -> Result<LinuxResources, Error> {
+    for name in ["l3-cache-schema", "mem-bw-schema"] {
+        if given.text(name)?.is_some() {
+            return asked(format!(
+                "--{name}: Intel RDT is not supported by update yet"
+            ));
+        }
+    }
+    if let Some(path) = given.path("resources") {
+        return read_resources(&path);
+    }
+    if given.text("kernel-memory")?.is_some() || given.text("kernel-memory-tcp")?.is_some() {
+        dhow_runtime::log::warn("Kernel memory settings are ignored and will be removed");
+    }
+    let mut resources = LinuxResources::default();
+    resources.set_devices(None);
+    let mut memory = built(LinuxMemoryBuilder::default().build())?;
+    memory.set_limit(given.bytes("memory")?);
+    memory.set_swap(given.bytes("memory-swap")?);
+    memory.set_reservation(given.bytes("memory-reservation")?);
+    if (memory.limit(), memory.swap(), memory.reservation()) != (None, None, None) {
+        resources.set_memory(Some(memory));
+    }
+    let mut cpu = built(LinuxCpuBuilder::default().build())?;
+    cpu.set_period(given.number("cpu-period")?);
+    cpu.set_quota(given.number("cpu-quota")?);
+    cpu.set_burst(given.number("cpu-burst")?);
+    cpu.set_shares(given.number("cpu-share")?);
+    cpu.set_realtime_period(given.number("cpu-rt-period")?);
+    cpu.set_realtime_runtime(given.number("cpu-rt-runtime")?);
+    cpu.set_idle(given.number("cpu-idle")?);
+    cpu.set_cpus(given.text("cpuset-cpus")?);
+    cpu.set_mems(given.text("cpuset-mems")?);
+    resources.set_cpu(Some(cpu));
+    if let Some(limit) = given.number("pids-limit")? {
+        let pids = LinuxPidsBuilder::default().limit::<i64>(limit).build();
+        resources.set_pids(Some(built(pids)?));
+    }
+    // As in runc, 0 is no weight.
+    if let Some(weight) = given
+        .number::<u16>("blkio-weight")?
+        .filter(|weight| *weight != 0)
+    {
+        let block = LinuxBlockIoBuilder::default().weight(weight).build();
+        resources.set_block_io(Some(built(block)?));
+    }
+    Ok(resources)
+}
+
+fn read_resources(path: &Path) -> Result<LinuxResources, Error> {
+    let file_error = |source| Error::File {
+        path: path.to_owned(),
+        source,
+    };
+    let mut text = String::new();
+    if path.as_os_str() == "-" {
+        std::io::stdin()
+            .read_to_string(&mut text)
+            .map_err(file_error)?;
+    } else {
+        text = std::fs::read_to_string(path).map_err(file_error)?;
+    }
+    serde_json::from_str(&text)
+        .map_err(|error| Error::Asked(format!("{}: {error}", path.display())))
 }
 
 fn built<T>(built: Result<T, oci_spec::OciSpecError>) -> Result<T, Error> {
@@ -147,17 +203,23 @@ fn built<T>(built: Result<T, oci_spec::OciSpecError>) -> Result<T, Error> {
 }
 
 /// Writes `config.json` into a bundle that has none.
-pub(crate) fn write_template(args: &SpecArgs) -> Result<(), Error> {
-    let path = args.bundle.join("config.json");
-    let error = |source| Error::File {
-        path: path.clone(),
-        source,
+pub(crate) fn write_template(given: &Given) -> Result<(), Error> {
+    let dir = given.path("bundle").unwrap_or_else(|| ".".into());
+    let path = dir.join("config.json");
+    let error = |source: std::io::Error| match source.kind() {
+        std::io::ErrorKind::AlreadyExists => {
+            Error::Asked(format!("File {} exists. Remove it first", path.display()))
+        }
+        _ => Error::File {
+            path: path.clone(),
+            source,
+        },
     };
     let own = (
         rustix::process::geteuid().as_raw(),
         rustix::process::getegid().as_raw(),
     );
-    let template = commands::template(args.rootless.then_some(own));
+    let template = commands::template(given.is("rootless").then_some(own));
     let text = format!("{template:#}\n");
     let mut file = std::fs::File::create_new(&path).map_err(error)?;
     std::io::Write::write_all(&mut file, text.as_bytes()).map_err(error)

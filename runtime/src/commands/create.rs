@@ -9,13 +9,14 @@ use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
 
 use super::Runtime;
 use super::delete::remove_all;
+use super::passed;
 use crate::cgroup::Cgroup;
 use crate::container::{COMING_START_SOCKET, ContainerDir, OCI_VERSION, Record};
 use crate::error::Error;
 use crate::foreground::Foreground;
 use crate::init::Resources;
 use crate::parent::Parent;
-use crate::plan::{CreateRequest, HookKind, InitPlan, bounding_set};
+use crate::plan::{Announce, CreateRequest, HookKind, InitPlan, bounding_set};
 use crate::spec::{Bundle, SpecError};
 use crate::{hooks, seccomp};
 
@@ -26,6 +27,8 @@ pub struct CreateOptions {
     pub bundle: PathBuf,
     /// The socket that gets its terminal.
     pub console_socket: Option<PathBuf>,
+    /// The socket that gets a descriptor of init.
+    pub pidfd_socket: Option<PathBuf>,
     /// Where to write init's id.
     pub pid_file: Option<PathBuf>,
     /// How many descriptors after the first three pass.
@@ -54,19 +57,14 @@ fn request(id: &str, options: &CreateOptions, starts: bool) -> CreateRequest {
         id: id.to_owned(),
         no_pivot: options.no_pivot,
         no_new_keyring: options.no_new_keyring,
-        pid_file: options.pid_file.clone(),
+        announce: Announce {
+            pid_file: options.pid_file.clone(),
+            pidfd_socket: options.pidfd_socket.clone(),
+        },
         // What systemd's socket activation passes comes with it, as in runc.
-        preserve_fds: options.preserve_fds + listen_fds(),
+        preserve_fds: options.preserve_fds.saturating_add(passed::listen_fds()),
         starts,
     }
-}
-
-/// How many sockets were passed to this process for the container (LISTEN_FDS).
-pub(super) fn listen_fds() -> u32 {
-    std::env::var("LISTEN_FDS")
-        .ok()
-        .and_then(|count| count.parse().ok())
-        .unwrap_or(0)
 }
 
 /// The plan of a container, without anything being done.
@@ -85,6 +83,7 @@ pub fn plan(id: &str, options: &CreateOptions) -> Result<InitPlan, Error> {
 /// # Errors
 /// What failed; nothing is left then.
 pub fn create(runtime: &Runtime, id: &str, options: &CreateOptions) -> Result<(), Error> {
+    passed::check(options.preserve_fds.saturating_add(passed::listen_fds()))?;
     crate::container::check_id(id)?;
     let bundle = Bundle::load(&options.bundle)?;
     check_terminal(&bundle, options, true)?;
@@ -114,6 +113,7 @@ pub fn create(runtime: &Runtime, id: &str, options: &CreateOptions) -> Result<()
 /// # Errors
 /// What failed; nothing is left then.
 pub fn run(runtime: &Runtime, id: &str, options: &CreateOptions) -> Result<Outcome, Error> {
+    passed::check(options.preserve_fds.saturating_add(passed::listen_fds()))?;
     crate::container::check_id(id)?;
     let bundle = Bundle::load(&options.bundle)?;
     check_terminal(&bundle, options, options.detach)?;
@@ -196,7 +196,7 @@ fn prepare<'a>(
     let mut env = process
         .and_then(|process| process.env().clone())
         .unwrap_or_default();
-    pass_listen_fds(&mut env);
+    passed::announce(&mut env);
     let resources = Resources {
         create_container: hooks::of(hooks, HookKind::CreateContainer).to_vec(),
         start_container: hooks::of(hooks, HookKind::StartContainer).to_vec(),
@@ -224,15 +224,6 @@ fn prepare<'a>(
     }
 }
 
-/// Tells the container of the sockets that pass to it; it is the first process there.
-pub(super) fn pass_listen_fds(env: &mut Vec<String>) {
-    let count = listen_fds();
-    if count > 0 {
-        env.push(format!("LISTEN_FDS={count}"));
-        env.push("LISTEN_PID=1".to_owned());
-    }
-}
-
 /// The preparation that can fail, then the plan.
 fn complete(
     parent: &mut Parent<'_>,
@@ -244,7 +235,7 @@ fn complete(
         parent.resources.seccomp = Some(seccomp::compile(profile)?);
     }
     if let Some(path) = &options.console_socket {
-        parent.resources.console_socket = Some(connect_console(path)?);
+        parent.resources.console_socket = Some(connect("console socket", path)?);
     }
     parent.write("config.json", &bundle.text)?;
     parent.run()
@@ -306,9 +297,9 @@ fn listen(dir: &ContainerDir) -> rustix::io::Result<OwnedFd> {
     Ok(socket)
 }
 
-/// Calls whoever is to hold a terminal.
-pub(super) fn connect_console(path: &Path) -> Result<OwnedFd, Error> {
-    let error = |errno| Error::system(format!("call the console socket {}", path.display()), errno);
+/// Calls whoever is to get a descriptor; `what` says for which purpose.
+pub(crate) fn connect(what: &str, path: &Path) -> Result<OwnedFd, Error> {
+    let error = |errno| Error::system(format!("call the {what} {}", path.display()), errno);
     let socket = rustix::net::socket_with(
         AddressFamily::UNIX,
         SocketType::STREAM,

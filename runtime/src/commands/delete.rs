@@ -26,8 +26,11 @@ pub fn delete(runtime: &Runtime, id: &str, force: bool) -> Result<(), Error> {
     };
     if !force {
         dir.lock()?;
-        let (record, _) = dir.require("delete")?;
+        let (record, status) = dir.require("delete")?;
         let spec = dir.spec().ok();
+        if status == Status::Created {
+            kill_init(&record);
+        }
         return remove_all(dir, Some(&record), spec.as_ref());
     }
     // Whoever holds the lock may be waiting for what is killed here.
@@ -132,7 +135,7 @@ pub(super) fn remove_all(
 }
 
 /// Whether all processes of the container end with its init.
-fn has_own_pid_namespace(spec: &Spec) -> bool {
+pub(super) fn has_own_pid_namespace(spec: &Spec) -> bool {
     let linux = spec.linux().as_ref();
     let namespaces = linux.and_then(|linux| linux.namespaces().as_ref());
     namespaces.into_iter().flatten().any(|namespace| {

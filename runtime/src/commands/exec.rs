@@ -8,13 +8,14 @@ use oci_spec::runtime::{Capability, LinuxCapabilities, Process, Spec};
 use rustix::process::{Pid, PidfdFlags};
 
 use super::Runtime;
-use super::create::{Outcome, check_seccomp, connect_console, listen_fds, pass_listen_fds};
+use super::create::{Outcome, check_seccomp, connect};
+use super::passed;
 use crate::container::{ContainerDir, ContainerError, Record, Status, is_alive};
 use crate::error::Error;
 use crate::foreground::Foreground;
 use crate::init::Resources;
 use crate::parent::Parent;
-use crate::plan::{InitPlan, ProcessRequest, bounding_set};
+use crate::plan::{Announce, InitPlan, ProcessRequest, bounding_set};
 use crate::{seccomp, spec};
 
 /// What is asked of a process in a running container.
@@ -44,6 +45,8 @@ pub struct ExecOptions {
     pub pid_file: Option<PathBuf>,
     /// The socket that gets its terminal.
     pub console_socket: Option<PathBuf>,
+    /// The socket that gets a descriptor of the process.
+    pub pidfd_socket: Option<PathBuf>,
     /// How many descriptors after the first three pass.
     pub preserve_fds: u32,
     /// Go ahead in a paused container.
@@ -55,6 +58,7 @@ pub struct ExecOptions {
 /// # Errors
 /// When the container does not run or the process cannot be made.
 pub fn exec(runtime: &Runtime, id: &str, options: &ExecOptions) -> Result<Outcome, Error> {
+    passed::check(options.preserve_fds)?;
     let dir = ContainerDir::open(&runtime.root, id)?;
     let record = require_running(&dir, options.ignore_paused)?;
     let spec = dir.spec()?;
@@ -81,22 +85,24 @@ pub fn exec(runtime: &Runtime, id: &str, options: &ExecOptions) -> Result<Outcom
     let plan = InitPlan::exec(
         &ProcessRequest {
             process: &process,
-            preserve_fds: options.preserve_fds + listen_fds(),
+            // Sockets of systemd's are for a container's first process.
+            preserve_fds: options.preserve_fds,
             waits: false,
             make_cwd: false,
             start_hooks: 0,
             seccomp: profile.is_some(),
         },
         namespaces,
-        options.pid_file.clone(),
+        Announce {
+            pid_file: options.pid_file.clone(),
+            pidfd_socket: options.pidfd_socket.clone(),
+        },
     )?
     .within(bounding_set());
-    let mut env = process.env().clone().unwrap_or_default();
-    pass_listen_fds(&mut env);
     let mut resources = Resources {
         target: Some(target),
         args: process.args().clone().unwrap_or_default(),
-        env,
+        env: process.env().clone().unwrap_or_default(),
         ..Resources::default()
     };
     if let Some(profile) = profile {
@@ -104,7 +110,7 @@ pub fn exec(runtime: &Runtime, id: &str, options: &ExecOptions) -> Result<Outcom
         resources.seccomp = Some(seccomp::compile(profile)?);
     }
     if let Some(path) = &options.console_socket {
-        resources.console_socket = Some(connect_console(path)?);
+        resources.console_socket = Some(connect("console socket", path)?);
     }
     let foreground = match options.detach {
         true => None,
@@ -144,7 +150,7 @@ fn require_running(dir: &ContainerDir, ignore_paused: bool) -> Result<Record, Er
         Status::Paused if ignore_paused => Ok(record),
         status if status.allows("exec") => Ok(record),
         status => Err(Error::Container(ContainerError::Status {
-            verb: "exec in",
+            verb: "exec",
             id: record.id,
             status,
         })),

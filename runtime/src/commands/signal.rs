@@ -5,8 +5,11 @@ use std::os::fd::AsFd;
 use rustix::process::{Pid, PidfdFlags};
 
 use super::Runtime;
+use super::delete::has_own_pid_namespace;
 use crate::container::{ContainerDir, ContainerError, Status, is_alive};
 use crate::error::Error;
+
+const SIGKILL: i32 = 9;
 
 /// Sends a signal to a container's init, or with `all` to every process of its cgroup.
 ///
@@ -35,14 +38,22 @@ pub fn kill(runtime: &Runtime, id: &str, signal: i32, all: bool) -> Result<(), E
     if !is_alive(record.pid, record.start_time) {
         return Err(ended());
     }
-    dhow_sys::signal::send(pidfd.as_fd(), signal)
-        .map_err(|errno| Error::system(format!("send signal {signal}"), errno))?;
-    if signal == 9
-        && status == Status::Paused
+    dhow_sys::signal::send(pidfd.as_fd(), signal).map_err(|errno| match errno {
+        rustix::io::Errno::SRCH => ended(),
+        errno => Error::system(format!("send signal {signal} to container {id:?}"), errno),
+    })?;
+    if signal == SIGKILL
         && let Some(cgroup) = record.cgroup()
     {
-        // A frozen process dies only when it is thawed.
-        cgroup.thaw()?;
+        if status == Status::Paused {
+            // A frozen process dies only when it is thawed.
+            cgroup.thaw()?;
+        }
+        // Without a pid namespace of its own, the others would outlive init.
+        let alone = dir.spec().is_ok_and(|spec| has_own_pid_namespace(&spec));
+        if !alone {
+            cgroup.kill_all(SIGKILL)?;
+        }
     }
     Ok(())
 }

@@ -1,18 +1,15 @@
 //! The container's terminal.
 
-use std::io::IoSlice;
-use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 
 use rustix::fs::{Mode, OFlags, ResolveFlags};
-use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags};
 use rustix::pty::OpenptFlags;
 use rustix::termios::Winsize;
 
 use super::mask::{attach, clone_mount};
 use super::{Doing, Init, StepError};
-use crate::channel::Message;
+use crate::channel::{Message, send_descriptor};
 use crate::root_dir::TargetKind;
 
 /// Both ends.
@@ -91,15 +88,8 @@ impl Init {
                 .map_err(|error| StepError::other(format!("{}: {error}", what())))?;
             return self.channel()?.send(&Message::Console(master)).doing(what);
         };
-        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
-        let mut control = SendAncillaryBuffer::new(&mut space);
-        let passed = [terminal.master.as_fd()];
-        control.push(SendAncillaryMessage::ScmRights(&passed));
         // The text is the name that receivers of runc's know.
-        let text = [IoSlice::new(b"/dev/ptmx")];
-        rustix::net::sendmsg(&socket, &text, &mut control, SendFlags::NOSIGNAL)
-            .map(drop)
-            .doing(what)
+        send_descriptor(&socket, b"/dev/ptmx", terminal.master.as_fd()).doing(what)
     }
 
     /// Makes it the controlling terminal of this session, and standard input, output and error.

@@ -8,7 +8,7 @@ use oci_spec::runtime::{Linux, LinuxIdMapping, LinuxNamespaceType, LinuxPersonal
 
 use super::devices::device_steps;
 use super::mounts::{clean, mount_step, propagation};
-use super::process::{ProcessRequest, process_steps, terminal_size};
+use super::process::{Announce, ProcessRequest, process_steps, terminal_size};
 use super::step::{Carrier, HookKind, IdRange, NamespaceKind, Step};
 use super::{InitPlan, MountSource};
 use crate::hooks;
@@ -23,8 +23,8 @@ pub struct CreateRequest {
     pub no_pivot: bool,
     /// Keep the caller's keyring.
     pub no_new_keyring: bool,
-    /// Where to write init's id.
-    pub pid_file: Option<PathBuf>,
+    /// Who is told of init.
+    pub announce: Announce,
     /// How many descriptors after the first three pass to the container.
     pub preserve_fds: u32,
     /// Start it too (`run`).
@@ -183,8 +183,8 @@ impl InitPlan {
             self.push(Carrier::Parent, Step::LetGo);
         }
         self.push(Carrier::Parent, Step::AwaitReady);
-        if let Some(path) = request.pid_file.clone() {
-            self.push(Carrier::Parent, Step::WritePidFile { path });
+        for step in request.announce.steps() {
+            self.push(Carrier::Parent, step);
         }
         // Now that its id is on record, init may live without this process.
         self.push(Carrier::Parent, Step::LetGo);

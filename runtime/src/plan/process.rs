@@ -1,5 +1,7 @@
 //! The last steps, which a new container and `exec` share: from a process of the spec to its program.
 
+use std::path::PathBuf;
+
 use dhow_sys::process::SchedulingAttributes;
 use oci_spec::runtime::{
     Capabilities, IOPriorityClass, LinuxCapabilities, LinuxSchedulerFlag, LinuxSchedulerPolicy,
@@ -36,13 +38,13 @@ impl InitPlan {
     pub fn exec(
         request: &ProcessRequest<'_>,
         namespaces: u64,
-        pid_file: Option<std::path::PathBuf>,
+        announce: Announce,
     ) -> Result<Self, SpecError> {
         let mut plan = Self::default();
         plan.push(Carrier::Parent, Step::Clone { namespaces: 0 });
         plan.push(Carrier::Parent, Step::AwaitProgram);
-        if let Some(path) = pid_file {
-            plan.push(Carrier::Parent, Step::WritePidFile { path });
+        for step in announce.steps() {
+            plan.push(Carrier::Parent, step);
         }
         // The container sees a process as soon as it is in its pid namespace, and with CAP_SYS_PTRACE looks into it. So
         // one that it does not see leaves the host's namespaces first, and what it makes has nothing of the host's left.
@@ -69,6 +71,26 @@ impl InitPlan {
             init(step);
         }
         Ok(plan)
+    }
+}
+
+/// Who is told of a process that was made.
+#[derive(Debug, Clone, Default)]
+pub struct Announce {
+    /// The file that gets its id.
+    pub pid_file: Option<PathBuf>,
+    /// The socket that gets a descriptor of it.
+    pub pidfd_socket: Option<PathBuf>,
+}
+
+impl Announce {
+    /// The parent's steps for it.
+    pub(super) fn steps(&self) -> impl Iterator<Item = Step> {
+        let file = self.pid_file.clone();
+        let socket = self.pidfd_socket.clone();
+        let file = file.map(|path| Step::WritePidFile { path });
+        file.into_iter()
+            .chain(socket.map(|path| Step::SendPidfd { path }))
     }
 }
 

@@ -177,6 +177,8 @@ pub enum Step {
     AwaitReady,
     /// Writes the pid for others.
     WritePidFile { path: PathBuf },
+    /// Sends a descriptor of the process to a socket.
+    SendPidfd { path: PathBuf },
     /// Waits until init has become the program.
     AwaitProgram,
 

@@ -46,19 +46,28 @@ fn create_start_kill_delete() {
     );
 
     let message = bundle.runtime(["create", &id]).fails(1);
-    assert!(message.contains("container with id exists"), "{message}");
+    assert!(
+        message.contains("container with given ID already exists"),
+        "{message}"
+    );
     bundle.runtime(["start", &id]).ok();
     bundle.await_status("running");
     let message = bundle.runtime(["start", &id]).fails(1);
-    assert!(message.contains("cannot start container"), "{message}");
+    assert!(
+        message.contains("cannot start an already running container"),
+        "{message}"
+    );
     let message = bundle.runtime(["delete", &id]).fails(1);
-    assert!(message.contains("it is running"), "{message}");
+    assert!(
+        message.contains("that is not stopped: running"),
+        "{message}"
+    );
 
     bundle.runtime(["kill", &id, "SIGKILL"]).ok();
     bundle.await_status("stopped");
     assert_eq!(bundle.state()["pid"], 0);
     let message = bundle.runtime(["kill", &id, "TERM"]).fails(1);
-    assert!(message.contains("it is stopped"), "{message}");
+    assert!(message.contains("container not running"), "{message}");
     bundle.runtime(["delete", &id]).ok();
     bundle.runtime(["state", &id]).fails(1);
     bundle.runtime(["delete", &id]).fails(1);
@@ -333,7 +342,7 @@ fn mistakes_are_told_in_a_line() {
         bundle.assert_nothing_left();
     }
     let message = bundle.runtime(["create", "../escape"]).fails(1);
-    assert!(message.contains("invalid container id"), "{message}");
+    assert!(message.contains("invalid container ID format"), "{message}");
     let message = bundle.runtime(["--systemd-cgroup", "create", "x"]).fails(1);
     assert!(
         message.contains("--systemd-cgroup is not supported yet"),
