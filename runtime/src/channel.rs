@@ -32,6 +32,8 @@ pub(crate) enum Message {
     Console(OwnedFd),
     /// From init: all is ready.
     Ready,
+    /// From init: its filter of calls is in force, and its descriptor of this number is the listener.
+    Listener(i32),
     /// From init: a step failed.
     Failed(StepError),
 }
@@ -82,6 +84,7 @@ impl Channel {
                 passed = Some(master.as_fd());
             }
             Message::Ready => bytes.push(b'R'),
+            Message::Listener(number) => return self.send_listener(*number),
             Message::Failed(error) => {
                 bytes.push(b'E');
                 error.encode(&mut bytes);
@@ -100,6 +103,14 @@ impl Channel {
             SendFlags::NOSIGNAL,
         )
         .map(drop)
+    }
+
+    /// Tells the number of a listener by write(2) alone: any other call may be one that the listener is to be asked about,
+    /// and nobody has it yet.
+    fn send_listener(&self, number: i32) -> Result<()> {
+        let mut bytes = [b'L'; 5];
+        bytes[1..].copy_from_slice(&number.to_ne_bytes());
+        rustix::io::write(&self.fd, &bytes).map(drop)
     }
 
     /// The next message; `None` when the other end is closed.
@@ -135,6 +146,10 @@ impl Channel {
             (b'M', _) => Message::Mounted,
             (b'C', Some(master)) => Message::Console(master),
             (b'R', _) => Message::Ready,
+            (b'L', _) => {
+                let number = rest.try_into().map_err(|_| Errno::PROTO)?;
+                Message::Listener(i32::from_ne_bytes(number))
+            }
             (b'E', _) => Message::Failed(StepError::decode(rest)),
             _ => return Err(Errno::PROTO),
         }))

@@ -3,13 +3,15 @@
 mod console;
 mod devices;
 mod identity;
+mod label;
 mod mask;
 mod mounts;
 mod namespaces;
 mod program;
 mod root;
+mod scheduling;
 
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsRawFd, OwnedFd};
 
 use oci_spec::runtime::Hook;
 use rustix::io::Errno;
@@ -21,6 +23,8 @@ use crate::hooks;
 use crate::plan::{Carrier, HookKind, InitPlan, Step};
 use crate::root_dir::RootDir;
 use crate::seccomp::Program;
+
+pub(crate) use scheduling::set_affinity;
 
 /// A step that failed: which, doing what, and what the system answered.
 #[derive(Debug, thiserror::Error)]
@@ -120,6 +124,8 @@ pub(crate) struct Resources {
     pub(crate) listener: Option<OwnedFd>,
     /// The filter of system calls.
     pub(crate) seccomp: Option<Program>,
+    /// Whether who takes the filter's listener has no power over processes that hide from him (he is not root).
+    pub(crate) shown_to_taker: bool,
     /// The container's init (exec).
     pub(crate) target: Option<OwnedFd>,
     /// The hooks that init runs itself.
@@ -152,6 +158,8 @@ pub(crate) struct Init {
     mask: mask::MaskSources,
     terminal: Option<console::Terminal>,
     program: Option<program::Found>,
+    /// The listener of the filter of system calls.
+    listener: Option<OwnedFd>,
 }
 
 impl Init {
@@ -163,6 +171,7 @@ impl Init {
             mask: mask::MaskSources::default(),
             terminal: None,
             program: None,
+            listener: None,
         }
     }
 
@@ -246,6 +255,7 @@ impl Init {
                 hide();
                 Ok(())
             }
+            Step::SetCpuAffinity { cpus } => set_affinity(cpus),
             Step::SetOomScoreAdj { value } => crate::parent::set_oom_score_adj("self", *value)
                 .doing(|| crate::parent::setting_oom_score_adj(*value)),
             Step::JoinContainer { namespaces } => self.join_container(*namespaces),
@@ -313,6 +323,8 @@ impl Init {
                 dhow_sys::process::set_io_priority(*class, *level)
                     .doing(|| "set the I/O priority".to_owned())
             }
+            Step::SetMemoryPolicy { mode, nodes } => scheduling::set_memory_policy(*mode, nodes),
+            Step::SetExecLabel { module, label } => label::set(*module, label),
             Step::SetPersonality { persona } => dhow_sys::process::set_personality(*persona)
                 .doing(|| "set the personality".to_owned()),
             Step::DropBounding { keep } => identity::drop_bounding(*keep),
@@ -330,6 +342,7 @@ impl Init {
                 rustix::thread::set_no_new_privs(true).doing(|| "set no_new_privs".to_owned())
             }
             Step::LoadSeccomp => self.load_seccomp(),
+            Step::SendSeccompFd => self.send_seccomp_fd(),
             Step::SetCapabilities(bits) => identity::set_capabilities(bits),
             Step::Execute => self.execute(),
             other => Err(StepError::other(format!("{other} is not a step of init"))),
@@ -391,15 +404,29 @@ impl Init {
         }
     }
 
-    fn load_seccomp(&self) -> Result<(), StepError> {
+    fn load_seccomp(&mut self) -> Result<(), StepError> {
         let Some(program) = &self.resources.seccomp else {
             return Ok(());
         };
-        let listener = dhow_sys::seccomp::install_filter(&program.instructions, program.flags)
-            .doing(|| "load the seccomp filter".to_owned())?;
-        match listener {
-            None => Ok(()),
-            Some(_) => Err(StepError::other("a seccomp listener is not supported yet")),
+        if self.resources.shown_to_taker {
+            // Nothing of the host's is left here but the channel. Should it fail, so will the taking, with its own words.
+            let shown = rustix::process::DumpableBehavior::Dumpable;
+            let _ = rustix::process::set_dumpable_behavior(shown);
         }
+        self.listener = dhow_sys::seccomp::install_filter(&program.instructions, program.flags)
+            .doing(|| "load the seccomp filter".to_owned())?;
+        Ok(())
+    }
+
+    /// The listener is taken out of this process by who waits at the channel: it cannot send it itself, since any call but
+    /// write(2) may be one that the listener is asked about.
+    fn send_seccomp_fd(&mut self) -> Result<(), StepError> {
+        let Some(listener) = self.listener.take() else {
+            return Ok(());
+        };
+        self.channel()?
+            .send(&Message::Listener(listener.as_raw_fd()))
+            .doing(|| "tell of the seccomp listener".to_owned())?;
+        self.await_go()
     }
 }

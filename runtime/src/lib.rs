@@ -13,6 +13,8 @@ pub mod error;
 mod foreground;
 pub mod hooks;
 mod init;
+mod labels;
+mod listener;
 pub mod log;
 mod parent;
 pub mod plan;

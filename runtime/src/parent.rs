@@ -6,7 +6,7 @@ mod id_map;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 
-use oci_spec::runtime::{Hooks, LinuxResources};
+use oci_spec::runtime::{Hooks, LinuxResources, LinuxSeccomp};
 use rustix::event::{PollFd, PollFlags, Timespec};
 
 use crate::cgroup::Cgroup;
@@ -15,6 +15,7 @@ use crate::container::{ContainerDir, Record, Status, process_stat};
 use crate::error::Error;
 use crate::hooks;
 use crate::init::{Resources, StepError};
+use crate::listener::Asking;
 use crate::plan::{Carrier, HookKind, InitPlan, Step};
 use crate::root_dir::write_procfs;
 
@@ -37,6 +38,8 @@ pub(crate) struct Parent<'a> {
     pub(crate) record: Record,
     /// The limits.
     pub(crate) limits: Option<&'a LinuxResources>,
+    /// The filter of system calls, for who is to be asked about them.
+    pub(crate) seccomp: Option<&'a LinuxSeccomp>,
     /// The hooks of the runtime's namespaces.
     pub(crate) hooks: Option<&'a Hooks>,
     /// What init gets.
@@ -83,6 +86,9 @@ impl Parent<'_> {
                     .map_err(|errno| Error::system(what(), errno))?;
                 self.pid_namespace = Some(fd);
                 Ok(())
+            }
+            Step::SetCpuAffinity { cpus } => {
+                Ok(crate::init::set_affinity(cpus).map_err(|error| error.in_step(step))?)
             }
             Step::Clone { namespaces } => self.clone_init(*namespaces),
             Step::WriteIdMaps { uids, gids } => id_map::write(self.made()?.pid, uids, gids),
@@ -180,11 +186,33 @@ impl Parent<'_> {
                 .map_err(|errno| Error::system("hear from init", errno))?;
             match message {
                 Some(Message::Console(master)) => self.take_console(master),
+                Some(Message::Listener(number)) => self.hand_listener_over(number)?,
                 Some(Message::Failed(error)) => return Err(error.into()),
                 Some(_) => {}
                 None => return Ok(()),
             }
         }
+    }
+
+    /// Gives the listener of init's filter to who is to be asked, and lets init go on.
+    fn hand_listener_over(&self, number: i32) -> Result<(), Error> {
+        let made = self.made()?;
+        let profile = self
+            .seccomp
+            .ok_or_else(|| Error::Asked("there is no seccomp profile".to_owned()))?;
+        let asking = Asking {
+            pid: made.pid,
+            pidfd: made.pidfd.as_fd(),
+            number,
+        };
+        let status = match self.records {
+            true => Status::Created,
+            false => Status::Running,
+        };
+        crate::listener::hand_over(profile, &self.record, status, asking)?;
+        self.channel()?
+            .send(&Message::Go)
+            .map_err(|errno| Error::system("let init go on", errno))
     }
 
     /// Keeps the terminal, and gives it the size of the person's before the program looks at it.

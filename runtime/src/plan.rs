@@ -4,7 +4,9 @@ mod build;
 mod devices;
 pub mod mount_options;
 mod mounts;
+mod number_list;
 mod process;
+mod scheduling;
 mod step;
 
 use std::fmt;
@@ -13,8 +15,8 @@ pub use build::CreateRequest;
 pub(crate) use mounts::clean;
 pub use process::{Announce, ProcessRequest, bounding_set};
 pub use step::{
-    CapabilityBits, Carrier, DeviceNode, HookKind, IdRange, MountSource, NamespaceKind, Nature,
-    Step,
+    CapabilityBits, Carrier, DeviceNode, HookKind, IdRange, LabelModule, MountSource,
+    NamespaceKind, Nature, Step,
 };
 
 /// A step and who carries it out.

@@ -105,7 +105,7 @@ impl Bundle {
 }
 
 /// Parses a configuration. Names of capabilities that this program does not know are warned of and left out, as the
-/// specification asks.
+/// specification asks; where the types are not quite the specification's, its words are taken.
 ///
 /// # Errors
 /// When it is not a configuration.
@@ -118,12 +118,51 @@ pub fn parse(text: &[u8], path: &Path) -> Result<Spec, SpecError> {
         Ok(spec) => Ok(spec),
         Err(first) => {
             let mut value: serde_json::Value = serde_json::from_slice(text).map_err(parse_error)?;
-            if !drop_unknown_capabilities(&mut value["process"]) {
+            if !adapt_process(&mut value["process"]) {
                 return Err(parse_error(first));
             }
             serde_json::from_value(value).map_err(parse_error)
         }
     }
+}
+
+/// Makes a process of the specification's one of our types; whether anything was changed.
+fn adapt_process(process: &mut serde_json::Value) -> bool {
+    let capabilities = drop_unknown_capabilities(process);
+    let flags = rename_scheduler_flags(process);
+    let affinity = drop_empty_affinity(process);
+    capabilities || flags || affinity
+}
+
+/// Two of the scheduler's flags have other names in our types.
+fn rename_scheduler_flags(process: &mut serde_json::Value) -> bool {
+    let flags = process.pointer_mut("/scheduler/flags");
+    let mut changed = false;
+    for flag in flags
+        .and_then(serde_json::Value::as_array_mut)
+        .into_iter()
+        .flatten()
+    {
+        let name = match flag.as_str() {
+            Some("SCHED_FLAG_RESET_ON_FORK") => "SCHED_RESET_ON_FORK",
+            Some("SCHED_FLAG_DL_OVERRUN") => "SCHED_FLAG_D_L_OVERRUN",
+            _ => continue,
+        };
+        *flag = name.into();
+        changed = true;
+    }
+    changed
+}
+
+/// An empty list of processors is as none.
+fn drop_empty_affinity(process: &mut serde_json::Value) -> bool {
+    let affinity = process.pointer_mut("/execCPUAffinity");
+    let Some(lists) = affinity.and_then(serde_json::Value::as_object_mut) else {
+        return false;
+    };
+    let before = lists.len();
+    lists.retain(|_, list| list.as_str() != Some(""));
+    lists.len() != before
 }
 
 /// Leaves unknown capability names out of a process; whether there were any.
@@ -164,7 +203,7 @@ pub fn parse_process(text: &[u8], path: &Path) -> Result<Process, SpecError> {
         Ok(process) => Ok(process),
         Err(first) => {
             let mut value = serde_json::from_slice(text).map_err(parse_error)?;
-            if !drop_unknown_capabilities(&mut value) {
+            if !adapt_process(&mut value) {
                 return Err(parse_error(first));
             }
             serde_json::from_value(value).map_err(parse_error)
@@ -186,23 +225,14 @@ pub fn check_process(process: &Process) -> Result<(), SpecError> {
             process.cwd().display()
         )));
     }
-    if process
-        .selinux_label()
-        .as_ref()
-        .is_some_and(|label| !label.is_empty())
-    {
-        return Err(SpecError::Unsupported {
-            what: "process.selinuxLabel".to_owned(),
-        });
-    }
-    if process
-        .apparmor_profile()
-        .as_ref()
-        .is_some_and(|name| !name.is_empty())
-    {
-        return Err(SpecError::Unsupported {
-            what: "process.apparmorProfile".to_owned(),
-        });
+    let mut limited = HashSet::new();
+    for limit in process.rlimits().iter().flatten() {
+        if !limited.insert(limit.typ() as u32) {
+            return Err(invalid(format!(
+                "process.rlimits: {} stands twice",
+                limit.typ()
+            )));
+        }
     }
     let user = process.user();
     let ids = [user.uid(), user.gid()];
@@ -223,7 +253,11 @@ pub fn check_process(process: &Process) -> Result<(), SpecError> {
     Ok(())
 }
 
-fn check(spec: &Spec) -> Result<(), SpecError> {
+/// Checks a configuration by itself.
+///
+/// # Errors
+/// When it asks for what cannot be.
+pub fn check(spec: &Spec) -> Result<(), SpecError> {
     check_version(spec.version())?;
     let process = spec
         .process()
@@ -330,6 +364,13 @@ fn check_hooks(spec: &Spec) -> Result<(), SpecError> {
                     hook.path().display()
                 )));
             }
+            if hook.timeout().is_some_and(|seconds| seconds <= 0) {
+                return Err(invalid(format!(
+                    "hooks.{}: {}: the timeout must be greater than zero",
+                    kind.name(),
+                    hook.path().display()
+                )));
+            }
         }
     }
     Ok(())
@@ -348,14 +389,6 @@ fn check_unsupported(spec: &Spec) -> Result<(), SpecError> {
                 .as_ref()
                 .is_some_and(|set| !set.is_empty()),
             "linux.netDevices",
-        ),
-        (linux.memory_policy().is_some(), "linux.memoryPolicy"),
-        (
-            linux
-                .mount_label()
-                .as_ref()
-                .is_some_and(|label| !label.is_empty()),
-            "linux.mountLabel",
         ),
     ];
     match asked.into_iter().find(|(asked, _)| *asked) {

@@ -162,11 +162,11 @@ fn exec_waits_for_nobody_and_mounts_nothing() {
     let bundle = bundle(&template(None));
     let request = ProcessRequest {
         process: bundle.process().unwrap(),
+        linux: bundle.linux(),
         preserve_fds: 2,
         waits: false,
         make_cwd: false,
         start_hooks: 0,
-        seccomp: true,
     };
     let plan = InitPlan::exec(&request, 0, Announce::default()).unwrap();
     // The container cannot see who enters it, only who was made inside.
@@ -184,5 +184,166 @@ fn exec_waits_for_nobody_and_mounts_nothing() {
     assert!(
         plan.of(Carrier::Init)
             .any(|step| *step == Step::CloseDescriptors { first: 5 })
+    );
+}
+
+fn has(config: &Value, wanted: impl Fn(&Step) -> bool) -> bool {
+    let plan = plan(config).unwrap();
+    plan.steps().iter().any(|planned| wanted(&planned.step))
+}
+
+/// Asserts that a configuration with one value changed is refused with a word.
+#[track_caller]
+fn assert_refused(pointer: &str, value: Value, word: &str) {
+    let mut config = template(None);
+    let (parent, name) = pointer.rsplit_once('/').unwrap();
+    config.pointer_mut(parent).unwrap()[name] = value;
+    let text = config.to_string();
+    let error = match parse(text.as_bytes(), &PathBuf::from("config.json"))
+        .and_then(|spec| dhow_runtime::spec::check(&spec))
+    {
+        Err(error) => error,
+        Ok(()) => plan(&config).unwrap_err(),
+    };
+    assert!(error.to_string().contains(word), "{error}");
+}
+
+#[test]
+fn scheduling_is_the_kernels_words() {
+    let mut config = template(None);
+    config["process"]["scheduler"] = json!({"policy": "SCHED_DEADLINE", "runtime": 1, "deadline": 2, "period": 3,
+        "flags": ["SCHED_FLAG_RESET_ON_FORK", "SCHED_FLAG_RECLAIM", "SCHED_FLAG_DL_OVERRUN", "SCHED_FLAG_KEEP_POLICY",
+            "SCHED_FLAG_KEEP_PARAMS", "SCHED_FLAG_UTIL_CLAMP_MIN", "SCHED_FLAG_UTIL_CLAMP_MAX"]});
+    config["process"]["ioPriority"] = json!({"class": "IOPRIO_CLASS_IDLE", "priority": 7});
+    config["linux"]["personality"] = json!({"domain": "LINUX32"});
+    config["linux"]["memoryPolicy"] =
+        json!({"mode": "MPOL_INTERLEAVE", "nodes": "0,2-3", "flags": ["MPOL_F_STATIC_NODES"]});
+    assert!(has(
+        &config,
+        |step| matches!(step, Step::SetScheduler(set) if set.policy == 6 && set.flags == 0x7f && set.period == 3)
+    ));
+    for wanted in [
+        Step::SetIoPriority { class: 3, level: 7 },
+        Step::SetPersonality { persona: 8 },
+        Step::SetMemoryPolicy {
+            mode: 3 | 1 << 15,
+            nodes: vec![0b1101],
+        },
+    ] {
+        assert!(has(&config, |step| *step == wanted), "{wanted}");
+    }
+}
+
+#[test]
+fn labels_are_asked_for_before_privileges_go() {
+    let mut config = template(None);
+    config["process"]["apparmorProfile"] = json!("web");
+    config["process"]["selinuxLabel"] = json!("u:r:t:s0");
+    assert_order(
+        &names(&plan(&config).unwrap(), Carrier::Init),
+        &[
+            "PivotRoot",
+            "SetExecLabel",
+            "SetExecLabel",
+            "SetUser",
+            "Execute",
+        ],
+    );
+}
+
+#[test]
+fn what_the_specification_forbids_is_refused() {
+    let hook = json!({"prestart": [{"path": "/bin/true", "timeout": 0}]});
+    for (pointer, value, word) in [
+        (
+            "/process/rlimits",
+            json!([{"type": "RLIMIT_CPU", "soft": 1, "hard": 1}, {"type": "RLIMIT_CPU", "soft": 1, "hard": 1}]),
+            "RLIMIT_CPU stands twice",
+        ),
+        (
+            "/process/rlimits",
+            json!([{"type": "RLIMIT_FOO", "soft": 1, "hard": 1}]),
+            "RLIMIT_FOO",
+        ),
+        (
+            "/process/ioPriority",
+            json!({"class": "IOPRIO_CLASS_BE", "priority": 8}),
+            "0 (first) to 7",
+        ),
+        (
+            "/process/scheduler",
+            json!({"policy": "SCHED_OTHER", "nice": 20}),
+            "-20 to 19",
+        ),
+        (
+            "/process/scheduler",
+            json!({"policy": "SCHED_BATCH", "priority": 1}),
+            "SCHED_FIFO",
+        ),
+        (
+            "/process/scheduler",
+            json!({"policy": "SCHED_RR", "runtime": 1}),
+            "SCHED_DEADLINE",
+        ),
+        (
+            "/linux/personality",
+            json!({"domain": "LINUX", "flags": ["X"]}),
+            "no flags yet",
+        ),
+        (
+            "/linux/memoryPolicy",
+            json!({"mode": "MPOL_BIND"}),
+            "MPOL_BIND needs nodes",
+        ),
+        (
+            "/linux/memoryPolicy",
+            json!({"mode": "MPOL_LOCAL", "nodes": "0"}),
+            "MPOL_LOCAL takes no nodes",
+        ),
+        (
+            "/linux/memoryPolicy",
+            json!({"mode": "MPOL_BIND", "nodes": "3-1"}),
+            "ends before it begins",
+        ),
+        ("/hooks", hook, "greater than zero"),
+    ] {
+        assert_refused(pointer, value, word);
+    }
+}
+
+#[test]
+fn exec_keeps_to_processors_before_and_after_the_cgroup() {
+    let mut config = template(None);
+    config["process"]["execCPUAffinity"] = json!({"initial": "0", "final": "0-1"});
+    let bundle = bundle(&config);
+    let request = ProcessRequest {
+        process: bundle.process().unwrap(),
+        linux: bundle.linux(),
+        preserve_fds: 0,
+        waits: false,
+        make_cwd: false,
+        start_hooks: 0,
+    };
+    let exec = InitPlan::exec(&request, 0, Announce::default()).unwrap();
+    assert_order(&names(&exec, Carrier::Parent), &["SetCpuAffinity", "Clone"]);
+    assert_order(
+        &names(&exec, Carrier::Intermediate),
+        &["JoinCgroup", "SetCpuAffinity", "JoinContainer"],
+    );
+    // It says nothing of a container's first process.
+    assert!(!has(&config, |step| matches!(
+        step,
+        Step::SetCpuAffinity { .. }
+    )));
+}
+
+#[test]
+fn a_filter_that_asks_hands_its_listener_over() {
+    let mut config = template(None);
+    config["linux"]["seccomp"] = json!({"defaultAction": "SCMP_ACT_ALLOW", "listenerPath": "/run/s",
+        "syscalls": [{"names": ["mkdir"], "action": "SCMP_ACT_NOTIFY"}]});
+    assert_order(
+        &names(&plan(&config).unwrap(), Carrier::Init),
+        &["AwaitStart", "LoadSeccomp", "SendSeccompFd", "Execute"],
     );
 }

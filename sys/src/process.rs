@@ -44,6 +44,28 @@ pub fn set_io_priority(class: u8, level: u16) -> Result<()> {
     crate::check(answer).map(drop)
 }
 
+/// set_mempolicy(2) of the calling thread; `nodes` is a set of bits, the first node's the lowest bit of the first word.
+///
+/// # Errors
+/// The kernel's; `ENOSYS` where it knows no nodes.
+pub fn set_memory_policy(mode: u32, nodes: &[u64]) -> Result<()> {
+    // The kernel looks at one bit less than it is told.
+    let bits = match nodes.len() {
+        0 => 0,
+        words => words * 64 + 1,
+    };
+    // SAFETY: the kernel reads `bits - 1` bits from `nodes`, which has as many; with none it reads nothing.
+    let answer = unsafe {
+        libc::syscall(
+            libc::SYS_set_mempolicy,
+            libc::c_long::from(mode),
+            nodes.as_ptr(),
+            bits,
+        )
+    };
+    crate::check(answer).map(drop)
+}
+
 /// The arguments of sched_setattr(2).
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 pub struct SchedulingAttributes {

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
-use oci_spec::runtime::{LinuxSeccomp, LinuxSeccompAction, Spec};
+use oci_spec::runtime::{LinuxSeccomp, Spec};
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
 
 use super::Runtime;
@@ -17,7 +17,7 @@ use crate::foreground::Foreground;
 use crate::init::Resources;
 use crate::parent::Parent;
 use crate::plan::{Announce, CreateRequest, HookKind, InitPlan, bounding_set};
-use crate::spec::{Bundle, SpecError};
+use crate::spec::Bundle;
 use crate::{hooks, seccomp};
 
 /// What is asked of a new container.
@@ -212,6 +212,7 @@ fn prepare<'a>(
         dir: Some(dir),
         record,
         limits: bundle.linux().and_then(|linux| linux.resources().as_ref()),
+        seccomp: bundle.linux().and_then(|linux| linux.seccomp().as_ref()),
         hooks,
         resources,
         detached,
@@ -231,31 +232,22 @@ fn complete(
     options: &CreateOptions,
 ) -> Result<(), Error> {
     if let Some(profile) = bundle.linux().and_then(|linux| linux.seccomp().as_ref()) {
-        check_seccomp(profile)?;
         parent.resources.seccomp = Some(seccomp::compile(profile)?);
+        parent.resources.shown_to_taker = shown_to_taker(profile);
     }
     if let Some(path) = &options.console_socket {
         parent.resources.console_socket = Some(connect("console socket", path)?);
+    }
+    if let Some(process) = bundle.process() {
+        crate::labels::check(process, bundle.linux())?;
     }
     parent.write("config.json", &bundle.text)?;
     parent.run()
 }
 
-/// A listener for asked calls is not handed over yet.
-pub(super) fn check_seccomp(profile: &LinuxSeccomp) -> Result<(), SpecError> {
-    let notify = LinuxSeccompAction::ScmpActNotify;
-    let asks = profile.default_action() == notify
-        || profile
-            .syscalls()
-            .iter()
-            .flatten()
-            .any(|call| call.action() == notify);
-    if asks {
-        return Err(SpecError::Unsupported {
-            what: "linux.seccomp: SCMP_ACT_NOTIFY".to_owned(),
-        });
-    }
-    Ok(())
+/// Whether a process must let others look into it so that its listener can be taken: only root may else.
+pub(super) fn shown_to_taker(profile: &LinuxSeccomp) -> bool {
+    seccomp::asks(profile) && !rustix::process::geteuid().is_root()
 }
 
 /// Undoes what a failed creation did.

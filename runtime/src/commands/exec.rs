@@ -8,7 +8,7 @@ use oci_spec::runtime::{Capability, LinuxCapabilities, Process, Spec};
 use rustix::process::{Pid, PidfdFlags};
 
 use super::Runtime;
-use super::create::{Outcome, check_seccomp, connect};
+use super::create::{Outcome, connect, shown_to_taker};
 use super::passed;
 use crate::container::{ContainerDir, ContainerError, Record, Status, is_alive};
 use crate::error::Error;
@@ -64,11 +64,7 @@ pub fn exec(runtime: &Runtime, id: &str, options: &ExecOptions) -> Result<Outcom
     let spec = dir.spec()?;
     let process = process_of(&spec, options)?;
     spec::check_process(&process)?;
-    if process.exec_cpu_affinity().is_some() {
-        return Err(Error::Asked(
-            "process.execCPUAffinity is not supported yet".to_owned(),
-        ));
-    }
+    crate::labels::check(&process, None)?;
     let terminal = process.terminal().unwrap_or(false);
     if terminal && options.detach && options.console_socket.is_none() {
         return Err(Error::Asked(
@@ -85,12 +81,12 @@ pub fn exec(runtime: &Runtime, id: &str, options: &ExecOptions) -> Result<Outcom
     let plan = InitPlan::exec(
         &ProcessRequest {
             process: &process,
+            linux: spec.linux().as_ref(),
             // Sockets of systemd's are for a container's first process.
             preserve_fds: options.preserve_fds,
             waits: false,
             make_cwd: false,
             start_hooks: 0,
-            seccomp: profile.is_some(),
         },
         namespaces,
         Announce {
@@ -106,8 +102,8 @@ pub fn exec(runtime: &Runtime, id: &str, options: &ExecOptions) -> Result<Outcom
         ..Resources::default()
     };
     if let Some(profile) = profile {
-        check_seccomp(profile)?;
         resources.seccomp = Some(seccomp::compile(profile)?);
+        resources.shown_to_taker = shown_to_taker(profile);
     }
     if let Some(path) = &options.console_socket {
         resources.console_socket = Some(connect("console socket", path)?);
@@ -122,6 +118,7 @@ pub fn exec(runtime: &Runtime, id: &str, options: &ExecOptions) -> Result<Outcom
         cgroup: record.cgroup(),
         record,
         limits: None,
+        seccomp: profile,
         hooks: None,
         resources,
         detached: options.detach,

@@ -1,12 +1,18 @@
 //! `start`.
 
+use std::os::fd::AsFd;
+
+use oci_spec::runtime::Spec;
+use rustix::io::Errno;
 use rustix::net::SocketFlags;
+use rustix::process::{Pid, PidfdFlags};
 
 use super::Runtime;
 use crate::channel::{Channel, Message};
-use crate::container::{ContainerDir, Status};
+use crate::container::{ContainerDir, Record, Status, is_alive};
 use crate::error::Error;
 use crate::hooks;
+use crate::listener::Asking;
 use crate::plan::HookKind;
 
 /// Lets a created container's init become its program, and waits until it has.
@@ -20,9 +26,15 @@ pub fn start(runtime: &Runtime, id: &str) -> Result<(), Error> {
     let error = |errno| Error::system("call the container's init", errno);
     let socket = dir.call_init(SocketFlags::empty()).map_err(error)?;
     let channel = Channel::from_fd(socket);
+    let spec = dir.spec()?;
     channel.send(&Message::Go).map_err(error)?;
+    let mut answer = channel.receive();
+    if let Ok(Some(Message::Listener(number))) = answer {
+        hand_listener_over(&spec, &record, number)?;
+        channel.send(&Message::Go).map_err(error)?;
+        answer = channel.receive();
+    }
     // Nothing more comes when init has become the program: the channel closes.
-    let answer = channel.receive();
     dir.remove_start_socket();
     match answer {
         Ok(None) => {}
@@ -30,7 +42,6 @@ pub fn start(runtime: &Runtime, id: &str) -> Result<(), Error> {
         Ok(Some(_)) => return Err(Error::Asked("init said something unexpected".to_owned())),
         Err(errno) => return Err(error(errno)),
     }
-    let spec = dir.spec()?;
     let list = hooks::of(spec.hooks().as_ref(), HookKind::Poststart);
     if let Err(error) = hooks::run(
         list,
@@ -40,4 +51,26 @@ pub fn start(runtime: &Runtime, id: &str) -> Result<(), Error> {
         crate::log::warn(&error.to_string());
     }
     Ok(())
+}
+
+/// Gives the listener of init's filter to who is to be asked. When that fails, init ends with the channel.
+fn hand_listener_over(spec: &Spec, record: &Record, number: i32) -> Result<(), Error> {
+    let error = |errno| Error::system("open the container's init", errno);
+    let profile = spec
+        .linux()
+        .as_ref()
+        .and_then(|linux| linux.seccomp().as_ref())
+        .ok_or_else(|| Error::Asked("there is no seccomp profile".to_owned()))?;
+    let pid = Pid::from_raw(record.pid).ok_or_else(|| error(Errno::SRCH))?;
+    let pidfd = rustix::process::pidfd_open(pid, PidfdFlags::empty()).map_err(error)?;
+    // The id was looked up by number; it is init's if init is still there.
+    if !is_alive(record.pid, record.start_time) {
+        return Err(error(Errno::SRCH));
+    }
+    let asking = Asking {
+        pid: record.pid,
+        pidfd: pidfd.as_fd(),
+        number,
+    };
+    crate::listener::hand_over(profile, record, Status::Created, asking)
 }

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use dhow_sys::mount as attr;
 use dhow_sys::namespace;
-use oci_spec::runtime::{Linux, LinuxIdMapping, LinuxNamespaceType, LinuxPersonalityDomain, Spec};
+use oci_spec::runtime::{Linux, LinuxIdMapping, LinuxNamespaceType, Spec};
 
 use super::devices::device_steps;
 use super::mounts::{clean, mount_step, propagation};
@@ -96,11 +96,11 @@ impl InitPlan {
         plan.file_system_steps(bundle, &linux, &namespaces, request)?;
         let tail = process_steps(&ProcessRequest {
             process,
+            linux: Some(&linux),
             preserve_fds: request.preserve_fds,
             waits: true,
             make_cwd: true,
             start_hooks: hooks::of(spec.hooks().as_ref(), HookKind::StartContainer).len(),
-            seccomp: linux.seccomp().is_some(),
         })?;
         for step in tail {
             plan.push(Carrier::Init, step);
@@ -256,23 +256,6 @@ impl InitPlan {
         }
         if let Some(name) = spec.domainname().clone().filter(|name| !name.is_empty()) {
             init(Step::SetDomainname { name });
-        }
-        if let Some(personality) = linux.personality() {
-            if personality
-                .flags()
-                .as_ref()
-                .is_some_and(|flags| !flags.is_empty())
-            {
-                return Err(SpecError::Unsupported {
-                    what: "linux.personality.flags".to_owned(),
-                });
-            }
-            init(Step::SetPersonality {
-                persona: match personality.domain() {
-                    LinuxPersonalityDomain::PerLinux => 0,
-                    LinuxPersonalityDomain::PerLinux32 => 8,
-                },
-            });
         }
         let mut sysctls: Vec<_> = linux.sysctl().iter().flatten().collect();
         sysctls.sort();

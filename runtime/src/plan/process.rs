@@ -2,14 +2,10 @@
 
 use std::path::PathBuf;
 
-use dhow_sys::process::SchedulingAttributes;
-use oci_spec::runtime::{
-    Capabilities, IOPriorityClass, LinuxCapabilities, LinuxSchedulerFlag, LinuxSchedulerPolicy,
-    PosixRlimitType, Process, Scheduler,
-};
+use oci_spec::runtime::{Capabilities, Linux, LinuxCapabilities, PosixRlimitType, Process};
 
-use super::InitPlan;
-use super::step::{CapabilityBits, Carrier, HookKind, Step};
+use super::step::{CapabilityBits, Carrier, HookKind, LabelModule, Step};
+use super::{InitPlan, scheduling};
 use crate::capabilities;
 use crate::spec::SpecError;
 
@@ -18,6 +14,8 @@ use crate::spec::SpecError;
 pub struct ProcessRequest<'a> {
     /// The process.
     pub process: &'a Process,
+    /// What the container's Linux section says of all its processes: execution domain, memory nodes, filter of calls.
+    pub linux: Option<&'a Linux>,
     /// How many descriptors after the first three pass.
     pub preserve_fds: u32,
     /// Whether it waits to be let go.
@@ -26,8 +24,6 @@ pub struct ProcessRequest<'a> {
     pub make_cwd: bool,
     /// How many startContainer hooks there are.
     pub start_hooks: usize,
-    /// Whether there is a filter of system calls.
-    pub seccomp: bool,
 }
 
 impl InitPlan {
@@ -41,6 +37,11 @@ impl InitPlan {
         announce: Announce,
     ) -> Result<Self, SpecError> {
         let mut plan = Self::default();
+        let affinity = request.process.exec_cpu_affinity().as_ref();
+        let cpus = |list: Option<&String>| scheduling::cpus("execCPUAffinity", list);
+        if let Some(cpus) = cpus(affinity.and_then(|set| set.initial().as_ref()))? {
+            plan.push(Carrier::Parent, Step::SetCpuAffinity { cpus });
+        }
         plan.push(Carrier::Parent, Step::Clone { namespaces: 0 });
         plan.push(Carrier::Parent, Step::AwaitProgram);
         for step in announce.steps() {
@@ -50,6 +51,9 @@ impl InitPlan {
         // one that it does not see leaves the host's namespaces first, and what it makes has nothing of the host's left.
         let mut between = |step| plan.push(Carrier::Intermediate, step);
         between(Step::JoinCgroup);
+        if let Some(cpus) = cpus(affinity.and_then(|set| set.cpu_affinity_final().as_ref()))? {
+            between(Step::SetCpuAffinity { cpus });
+        }
         if let Some(value) = request.process.oom_score_adj() {
             between(Step::SetOomScoreAdj { value });
         }
@@ -106,7 +110,7 @@ pub(super) fn process_steps(request: &ProcessRequest<'_>) -> Result<Vec<Step>, S
     let process = request.process;
     let capabilities = capability_bits(process.capabilities().as_ref());
     let no_new_privileges = process.no_new_privileges().unwrap_or(false);
-    let mut steps = attribute_steps(process)?;
+    let mut steps = attribute_steps(process, request.linux)?;
     let cwd = process.cwd().clone();
     if request.make_cwd {
         steps.push(Step::MakeDirectory { path: cwd.clone() });
@@ -145,8 +149,11 @@ pub(super) fn process_steps(request: &ProcessRequest<'_>) -> Result<Vec<Step>, S
         steps.push(Step::NoNewPrivileges);
         steps.push(Step::SetCapabilities(capabilities));
     }
-    if request.seccomp {
+    if let Some(profile) = request.linux.and_then(|linux| linux.seccomp().as_ref()) {
         steps.push(Step::LoadSeccomp);
+        if crate::seccomp::asks(profile) {
+            steps.push(Step::SendSeccompFd);
+        }
     }
     if !no_new_privileges {
         steps.push(Step::SetCapabilities(capabilities));
@@ -155,23 +162,9 @@ pub(super) fn process_steps(request: &ProcessRequest<'_>) -> Result<Vec<Step>, S
     Ok(steps)
 }
 
-/// What the kernel keeps with a process: limits, scheduling, execution domain.
-fn attribute_steps(process: &Process) -> Result<Vec<Step>, SpecError> {
-    let mut steps = Vec::new();
-    if let Some(scheduler) = process.scheduler() {
-        steps.push(Step::SetScheduler(scheduling(scheduler)?));
-    }
-    if let Some(priority) = process.io_priority() {
-        let class = match priority.class() {
-            IOPriorityClass::IoprioClassRt => 1,
-            IOPriorityClass::IoprioClassBe => 2,
-            IOPriorityClass::IoprioClassIdle => 3,
-        };
-        let level = u16::try_from(priority.priority()).map_err(|_| SpecError::Invalid {
-            what: "process.ioPriority.priority is negative".to_owned(),
-        })?;
-        steps.push(Step::SetIoPriority { class, level });
-    }
+/// What the kernel keeps with a process: limits, scheduling, execution domain, and the label that its program will have.
+fn attribute_steps(process: &Process, linux: Option<&Linux>) -> Result<Vec<Step>, SpecError> {
+    let mut steps = scheduling::steps(process, linux)?;
     for limit in process.rlimits().iter().flatten() {
         steps.push(Step::SetRlimit {
             name: limit.typ().to_string(),
@@ -180,43 +173,16 @@ fn attribute_steps(process: &Process) -> Result<Vec<Step>, SpecError> {
             hard: limit.hard(),
         });
     }
-    Ok(steps)
-}
-
-fn scheduling(scheduler: &Scheduler) -> Result<SchedulingAttributes, SpecError> {
-    let policy = match scheduler.policy() {
-        LinuxSchedulerPolicy::SchedOther => 0,
-        LinuxSchedulerPolicy::SchedFifo => 1,
-        LinuxSchedulerPolicy::SchedRr => 2,
-        LinuxSchedulerPolicy::SchedBatch => 3,
-        LinuxSchedulerPolicy::SchedIso => 4,
-        LinuxSchedulerPolicy::SchedIdle => 5,
-        LinuxSchedulerPolicy::SchedDeadline => 6,
-    };
-    let mut flags = 0;
-    for flag in scheduler.flags().iter().flatten() {
-        flags |= match flag {
-            LinuxSchedulerFlag::SchedResetOnFork => 0x01,
-            LinuxSchedulerFlag::SchedFlagReclaim => 0x02,
-            LinuxSchedulerFlag::SchedFlagDLOverrun => 0x04,
-            LinuxSchedulerFlag::SchedFlagKeepPolicy => 0x08,
-            LinuxSchedulerFlag::SchedFlagKeepParams => 0x10,
-            LinuxSchedulerFlag::SchedFlagUtilClampMin => 0x20,
-            LinuxSchedulerFlag::SchedFlagUtilClampMax => 0x40,
-        };
+    let labels = [
+        (LabelModule::AppArmor, process.apparmor_profile()),
+        (LabelModule::Selinux, process.selinux_label()),
+    ];
+    for (module, label) in labels {
+        if let Some(label) = label.clone().filter(|label| !label.is_empty()) {
+            steps.push(Step::SetExecLabel { module, label });
+        }
     }
-    let priority = scheduler.priority().unwrap_or(0);
-    Ok(SchedulingAttributes {
-        policy,
-        flags,
-        nice: scheduler.nice().unwrap_or(0),
-        priority: u32::try_from(priority).map_err(|_| SpecError::Invalid {
-            what: "process.scheduler.priority is negative".to_owned(),
-        })?,
-        runtime: scheduler.runtime().unwrap_or(0),
-        deadline: scheduler.deadline().unwrap_or(0),
-        period: scheduler.period().unwrap_or(0),
-    })
+    Ok(steps)
 }
 
 /// The kernel's number of a resource (asm-generic/resource.h; the same on the architectures that we build for).

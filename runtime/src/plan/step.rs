@@ -83,6 +83,15 @@ pub enum MountSource {
     },
 }
 
+/// A security module that gives programs labels.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LabelModule {
+    /// Labels are names of profiles.
+    AppArmor,
+    /// Labels are security contexts.
+    Selinux,
+}
+
 /// A device node.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DeviceNode {
@@ -261,6 +270,12 @@ pub enum Step {
     SetScheduler(SchedulingAttributes),
     /// Sets the I/O priority.
     SetIoPriority { class: u8, level: u16 },
+    /// Sets on which memory nodes it gets its memory (set_mempolicy's mode with flags, and a bit for each node).
+    SetMemoryPolicy { mode: u32, nodes: Vec<u64> },
+    /// Keeps to these processors.
+    SetCpuAffinity { cpus: Vec<usize> },
+    /// Asks a security module for a label for the program, through a verified procfs.
+    SetExecLabel { module: LabelModule, label: String },
     /// Sets the execution domain.
     SetPersonality { persona: u64 },
     /// Gives up capabilities for ever.
@@ -285,6 +300,8 @@ pub enum Step {
     NoNewPrivileges,
     /// Loads the filter of system calls.
     LoadSeccomp,
+    /// Lets the command hand the filter's listener over, and waits for it.
+    SendSeccompFd,
     /// Takes the final capabilities.
     SetCapabilities(CapabilityBits),
     /// Becomes the program.
@@ -302,6 +319,7 @@ impl Step {
             | Self::AwaitReady
             | Self::AwaitProgram
             | Self::LetGo
+            | Self::SendSeccompFd
             | Self::SendConsole => Nature::Rendezvous,
             Self::MaskIfPresent { .. }
             | Self::ReadonlyIfPresent { .. }
@@ -313,6 +331,7 @@ impl Step {
             | Self::OpenTerminal { .. }
             | Self::MountConsole
             | Self::SetSysctl { .. }
+            | Self::SetExecLabel { .. }
             | Self::ChangeDirectory { .. }
             | Self::FindProgram { .. } => Nature::LateBound,
             _ => Nature::Plain,

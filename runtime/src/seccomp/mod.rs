@@ -60,6 +60,16 @@ pub enum SeccompError {
         /// The number.
         errno: u32,
     },
+    /// An errno for an action that has none.
+    #[error(
+        "the seccomp rule for {syscall} has an errnoRet, which {action} does not take; only SCMP_ACT_ERRNO and SCMP_ACT_TRACE do"
+    )]
+    NoErrno {
+        /// The call, or "all others".
+        syscall: String,
+        /// The action.
+        action: LinuxSeccompAction,
+    },
     /// A profile in which somebody is asked about a call that is needed to tell him.
     #[error(
         "the seccomp profile asks about {0}, which the runtime itself needs to hand over the listener; allow it instead"
@@ -68,6 +78,9 @@ pub enum SeccompError {
     /// A listener that nobody was named for.
     #[error("the seccomp profile has SCMP_ACT_NOTIFY but no listenerPath")]
     NoListener,
+    /// Words for nobody.
+    #[error("the seccomp profile has a listenerMetadata but no listenerPath")]
+    NobodyForMetadata,
     /// Too long for the kernel.
     #[error("the seccomp profile needs {0} instructions; the kernel takes 4096")]
     TooLong(usize),
@@ -99,6 +112,17 @@ pub fn compile(seccomp: &LinuxSeccomp) -> Result<Program, SeccompError> {
     })
 }
 
+/// Whether a profile asks somebody about calls (SCMP_ACT_NOTIFY).
+pub fn asks(seccomp: &LinuxSeccomp) -> bool {
+    let notify = LinuxSeccompAction::ScmpActNotify;
+    seccomp.default_action() == notify
+        || seccomp
+            .syscalls()
+            .iter()
+            .flatten()
+            .any(|rule| rule.action() == notify)
+}
+
 /// Whether calls that the profile does not know yet get ENOSYS: not where they are let through or looked at anyway.
 fn answers_newer_calls(seccomp: &LinuxSeccomp) -> bool {
     use LinuxSeccompAction as Action;
@@ -120,14 +144,23 @@ fn assemble(seccomp: &LinuxSeccomp, newer: bool) -> Result<Vec<Instruction>, Sec
 
 fn flags(seccomp: &LinuxSeccomp) -> Result<u32, SeccompError> {
     use LinuxSeccompFilterFlag as Flag;
-    let mut flags = 0;
+    const SPEC_ALLOW: u32 = 1 << 2;
+    const WAIT_KILLABLE_RECV: u32 = 1 << 5;
+    if seccomp.listener_metadata().is_some() && !has_listener_path(seccomp) {
+        return Err(SeccompError::NobodyForMetadata);
+    }
+    // As runc: where nothing is said, a filter does not slow its process down by what guards against speculation.
+    let mut flags = match seccomp.flags() {
+        None => SPEC_ALLOW,
+        Some(_) => 0,
+    };
     for flag in seccomp.flags().iter().flatten() {
         flags |= match flag {
             // There is one thread when the filter is installed.
             Flag::SeccompFilterFlagTsync => 0,
             Flag::SeccompFilterFlagLog => 1 << 1,
-            Flag::SeccompFilterFlagSpecAllow => 1 << 2,
-            Flag::SeccompFilterFlagWaitKillableRecv => 1 << 5,
+            Flag::SeccompFilterFlagSpecAllow => SPEC_ALLOW,
+            Flag::SeccompFilterFlagWaitKillableRecv => WAIT_KILLABLE_RECV,
         };
     }
     if seccomp.default_action() == LinuxSeccompAction::ScmpActNotify {
@@ -140,15 +173,23 @@ fn flags(seccomp: &LinuxSeccomp) -> Result<u32, SeccompError> {
         .filter(|rule| rule.action() == LinuxSeccompAction::ScmpActNotify)
         .peekable();
     if asking.peek().is_none() {
-        return Ok(flags);
+        // The kernel takes this one only with a listener, on which it has a meaning.
+        return Ok(flags & !WAIT_KILLABLE_RECV);
     }
     if asking.any(|rule| rule.names().iter().any(|name| name == "write")) {
         return Err(SeccompError::Notify("write"));
     }
-    if seccomp.listener_path().is_none() {
+    if !has_listener_path(seccomp) {
         return Err(SeccompError::NoListener);
     }
     Ok(flags | NEW_LISTENER)
+}
+
+fn has_listener_path(seccomp: &LinuxSeccomp) -> bool {
+    seccomp
+        .listener_path()
+        .as_ref()
+        .is_some_and(|path| !path.as_os_str().is_empty())
 }
 
 #[cfg(test)]
@@ -233,6 +274,22 @@ mod tests {
     }
 
     #[test]
+    fn flags_are_the_kernels() {
+        let flags = |json: &str| compile(&profile(json)).unwrap().flags;
+        assert_eq!(flags(r#"{"defaultAction":"SCMP_ACT_ALLOW"}"#), 4);
+        assert_eq!(flags(r#"{"defaultAction":"SCMP_ACT_ALLOW","flags":[]}"#), 0);
+        let all = r#"{"defaultAction":"SCMP_ACT_ALLOW","flags":["SECCOMP_FILTER_FLAG_TSYNC","SECCOMP_FILTER_FLAG_LOG",
+            "SECCOMP_FILTER_FLAG_SPEC_ALLOW","SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV"]}"#;
+        assert_eq!(flags(all), 2 | 4);
+        let asking = all.replacen(
+            '{',
+            r#"{"listenerPath":"/s","syscalls":[{"names":["mkdir"],"action":"SCMP_ACT_NOTIFY"}],"#,
+            1,
+        );
+        assert_eq!(flags(&asking), 2 | 4 | 8 | 32);
+    }
+
+    #[test]
     fn what_cannot_be_is_refused() {
         for (json, expected) in [
             (
@@ -250,6 +307,18 @@ mod tests {
             (
                 r#"{"defaultAction":"SCMP_ACT_ALLOW","syscalls":[{"names":["read"],"action":"SCMP_ACT_NOTIFY"}]}"#,
                 "listenerPath",
+            ),
+            (
+                r#"{"defaultAction":"SCMP_ACT_ALLOW","listenerMetadata":"x"}"#,
+                "listenerMetadata",
+            ),
+            (
+                r#"{"defaultAction":"SCMP_ACT_ALLOW","defaultErrnoRet":1}"#,
+                "SCMP_ACT_ALLOW does not take",
+            ),
+            (
+                r#"{"defaultAction":"SCMP_ACT_NOTIFY","listenerPath":"/s"}"#,
+                "every call",
             ),
             (
                 r#"{"defaultAction":"SCMP_ACT_ALLOW","listenerPath":"/s","syscalls":[{"names":["write"],"action":"SCMP_ACT_NOTIFY"}]}"#,

@@ -321,6 +321,12 @@ fn action(
     let largest = match action {
         LinuxSeccompAction::ScmpActErrno => 4095,
         LinuxSeccompAction::ScmpActTrace => 0xffff,
+        _ if errno.is_some() => {
+            return Err(SeccompError::NoErrno {
+                syscall: syscall.to_owned(),
+                action,
+            });
+        }
         _ => u32::MAX,
     };
     match errno {
