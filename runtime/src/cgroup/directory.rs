@@ -96,6 +96,34 @@ impl Directory {
         })
     }
 
+    /// Reads a file that not every kernel has; none where it is not there, or is switched off.
+    pub(super) fn read_if_there(&self, file: &str) -> Result<Option<String>, CgroupError> {
+        let absent = [Errno::NOENT, Errno::NODEV, Errno::OPNOTSUPP];
+        match self.try_read(file) {
+            Ok(text) => Ok(Some(text)),
+            Err(error)
+                if absent
+                    .iter()
+                    .any(|errno| error.raw_os_error() == Some(errno.raw_os_error())) =>
+            {
+                Ok(None)
+            }
+            Err(source) => Err(CgroupError::Read {
+                file: self.path.join(file),
+                source,
+            }),
+        }
+    }
+
+    /// A number in a file that not every kernel has, as it stands there; `max` is the largest.
+    pub(super) fn figure(&self, file: &str) -> Result<Option<u64>, CgroupError> {
+        let text = self.read_if_there(file)?;
+        Ok(text.and_then(|text| match text.trim() {
+            "max" => Some(u64::MAX),
+            number => number.parse().ok(),
+        }))
+    }
+
     /// A number in a file of one; `max`, and what v1 writes for it, is none.
     pub(super) fn number(&self, file: &str) -> Result<Option<u64>, CgroupError> {
         Ok(parse_number(&self.read(file)?))

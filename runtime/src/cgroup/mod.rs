@@ -17,6 +17,7 @@ mod hierarchies;
 mod join;
 mod limits;
 mod make;
+mod oom;
 mod processes;
 mod remove;
 mod stats;
@@ -30,7 +31,12 @@ use serde::{Deserialize, Serialize};
 
 pub use error::CgroupError;
 pub use join::Joiner;
-pub use stats::{CpuStats, MemoryStats, PidsStats, Stats};
+pub use oom::{OomEvent, OomWatch};
+pub use stats::{
+    BandwidthStats, BlockIoEntry, BlockIoStats, CacheInfo, CpuStats, CpuUsage, CpusetStats,
+    HugepageStats, IntelRdtStats, MemoryBandwidthInfo, MemoryEntry, MemoryStats, OccupancyStats,
+    PidsStats, Pressure, PressureFigures, RdmaEntry, RdmaStats, Stats, Throttling,
+};
 
 use directory::Directory;
 use hierarchies::Hierarchy;

@@ -1,68 +1,300 @@
-//! What a cgroup uses.
+//! What a cgroup uses, in the shape in which runc's `events` prints it.
+
+mod block_io;
+mod cpu;
+mod memory;
+mod others;
+mod resctrl;
+
+use std::collections::BTreeMap;
+use std::path::Path;
 
 use serde::Serialize;
 
-use super::directory::{Directory, find_entry};
+use super::directory::Directory;
 use super::processes::below;
 use super::{Cgroup, CgroupError, Controller};
 
-/// What a cgroup uses now; a part is missing where its controller is.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub use resctrl::{BandwidthStats, CacheInfo, IntelRdtStats, MemoryBandwidthInfo, OccupancyStats};
+
+/// What a cgroup uses now (runc's `types.Stats`); what a controller that is missing would tell is 0 or absent.
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub struct Stats {
     /// Processor time.
-    pub cpu: Option<CpuStats>,
+    pub cpu: CpuStats,
+    /// Which processors and memory nodes; v1 only, as in runc.
+    pub cpuset: CpusetStats,
     /// Memory.
-    pub memory: Option<MemoryStats>,
+    pub memory: MemoryStats,
     /// Tasks.
-    pub pids: Option<PidsStats>,
+    pub pids: PidsStats,
+    /// Block devices.
+    pub blkio: BlockIoStats,
+    /// Huge pages, by the kernel's name of their size (`2MB`).
+    pub hugetlb: BTreeMap<String, HugepageStats>,
+    /// Devices for remote memory access; runc reads these too and does not print them.
+    #[serde(skip_serializing_if = "is_default")]
+    pub rdma: RdmaStats,
+    /// Cache and memory bandwidth; filled by who knows the container's resctrl group, see [`IntelRdtStats::read`].
+    pub intel_rdt: IntelRdtStats,
+    /// Always `null`: the interfaces of a container that was made from a bundle are nothing that runc knows either.
+    pub network_interfaces: (),
 }
 
 /// Processor time.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub struct CpuStats {
-    /// Nanoseconds used by all processors together.
-    pub usage_ns: u64,
-    /// Of these, in user mode.
-    pub user_ns: u64,
-    /// Of these, in the kernel.
-    pub system_ns: u64,
-    /// Periods of the quota that have gone by.
-    pub periods: u64,
-    /// Periods in which the quota was used up.
-    pub throttled_periods: u64,
-    /// Nanoseconds that were waited because of it.
-    pub throttled_ns: u64,
+    /// Time used.
+    #[serde(skip_serializing_if = "is_default")]
+    pub usage: CpuUsage,
+    /// Time waited because of the quota.
+    #[serde(skip_serializing_if = "is_default")]
+    pub throttling: Throttling,
+    /// How long tasks waited for a processor; v2 only.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub psi: Option<Pressure>,
 }
 
-/// Memory in bytes.
+/// Processor time used, in nanoseconds.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct CpuUsage {
+    /// By all processors together.
+    #[serde(skip_serializing_if = "is_default")]
+    pub total: u64,
+    /// By each processor; v1 only.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub percpu: Vec<u64>,
+    /// By each in the kernel; v1 only.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub percpu_kernel: Vec<u64>,
+    /// By each in user mode; v1 only.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub percpu_user: Vec<u64>,
+    /// By all in the kernel.
+    pub kernel: u64,
+    /// By all in user mode.
+    pub user: u64,
+}
+
+/// What the quota did.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Throttling {
+    /// Periods that have gone by.
+    #[serde(skip_serializing_if = "is_default")]
+    pub periods: u64,
+    /// Periods in which it was used up.
+    #[serde(skip_serializing_if = "is_default")]
+    pub throttled_periods: u64,
+    /// Nanoseconds that were waited because of it.
+    #[serde(skip_serializing_if = "is_default")]
+    pub throttled_time: u64,
+}
+
+/// How long tasks waited for something (PSI).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
+pub struct Pressure {
+    /// Some of them.
+    #[serde(skip_serializing_if = "is_default")]
+    pub some: PressureFigures,
+    /// All of them.
+    #[serde(skip_serializing_if = "is_default")]
+    pub full: PressureFigures,
+}
+
+/// Shares in percent over a time, and microseconds in all.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
+pub struct PressureFigures {
+    /// Over the last 10 seconds.
+    pub avg10: f64,
+    /// Over the last minute.
+    pub avg60: f64,
+    /// Over the last 5 minutes.
+    pub avg300: f64,
+    /// Microseconds since the cgroup is there.
+    pub total: u64,
+}
+
+/// What v1's cpuset files tell.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+#[allow(missing_docs)] // Each is the file of its name.
+pub struct CpusetStats {
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub cpus: Vec<u16>,
+    pub cpu_exclusive: u64,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub mems: Vec<u16>,
+    pub mem_hardwall: u64,
+    pub mem_exclusive: u64,
+    pub memory_migrate: u64,
+    pub memory_spread_page: u64,
+    pub memory_spread_slab: u64,
+    pub memory_pressure: u64,
+    pub sched_load_balance: u64,
+    pub sched_relax_domain_level: i64,
+}
+
+/// Memory, in bytes.
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub struct MemoryStats {
-    /// In use now, with the page cache.
+    /// Page cache.
+    #[serde(skip_serializing_if = "is_default")]
+    pub cache: u64,
+    /// All memory.
+    #[serde(skip_serializing_if = "is_default")]
+    pub usage: MemoryEntry,
+    /// Memory and swap together, in both versions.
+    #[serde(skip_serializing_if = "is_default")]
+    pub swap: MemoryEntry,
+    /// The kernel's; v1 only.
+    #[serde(skip_serializing_if = "is_default")]
+    pub kernel: MemoryEntry,
+    /// The kernel's for TCP; v1 only.
+    #[serde(rename = "kernelTCP", skip_serializing_if = "is_default")]
+    pub kernel_tcp: MemoryEntry,
+    /// The whole of `memory.stat`.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub raw: BTreeMap<String, u64>,
+    /// How long tasks waited for memory; v2 only.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub psi: Option<Pressure>,
+}
+
+/// One kind of memory, in bytes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct MemoryEntry {
+    /// The limit; the largest number where v2 has none.
+    pub limit: u64,
+    /// In use.
+    #[serde(skip_serializing_if = "is_default")]
     pub usage: u64,
     /// The most that was in use.
-    pub peak: Option<u64>,
-    /// The limit; none when there is no limit.
-    pub limit: Option<u64>,
-    /// Anonymous memory.
-    pub anonymous: u64,
-    /// Page cache.
-    pub file: u64,
-    /// Page cache that was not used lately; what is in use without it is what people call "used".
-    pub inactive_file: u64,
-    /// Processes killed since memory was over the limit.
-    pub oom_kills: u64,
+    #[serde(skip_serializing_if = "is_default")]
+    pub max: u64,
+    /// How often the limit was hit.
+    pub failcnt: u64,
 }
 
 /// Tasks.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct PidsStats {
     /// Now.
+    #[serde(skip_serializing_if = "is_default")]
     pub current: u64,
-    /// The limit; none when there is no limit.
-    pub limit: Option<u64>,
+    /// The limit; 0 when there is none.
+    #[serde(skip_serializing_if = "is_default")]
+    pub limit: u64,
+}
+
+/// Block devices, with v1's names for both versions.
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct BlockIoStats {
+    /// Bytes.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub io_service_bytes_recursive: Vec<BlockIoEntry>,
+    /// Operations.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub io_serviced_recursive: Vec<BlockIoEntry>,
+    /// Operations that wait.
+    #[serde(rename = "ioQueueRecursive", skip_serializing_if = "Vec::is_empty")]
+    pub io_queued_recursive: Vec<BlockIoEntry>,
+    /// Nanoseconds that devices worked.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub io_service_time_recursive: Vec<BlockIoEntry>,
+    /// Nanoseconds that operations waited.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub io_wait_time_recursive: Vec<BlockIoEntry>,
+    /// Operations that became one.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub io_merged_recursive: Vec<BlockIoEntry>,
+    /// Milliseconds of a device's time.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub io_time_recursive: Vec<BlockIoEntry>,
+    /// Sectors.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub sectors_recursive: Vec<BlockIoEntry>,
+    /// How long tasks waited for devices; v2 only.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub psi: Option<Pressure>,
+}
+
+/// One figure of one device.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct BlockIoEntry {
+    /// The device's major number.
+    #[serde(skip_serializing_if = "is_default")]
+    pub major: u64,
+    /// The device's minor number.
+    #[serde(skip_serializing_if = "is_default")]
+    pub minor: u64,
+    /// `Read`, `Write` and such.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub op: String,
+    /// The figure.
+    #[serde(skip_serializing_if = "is_default")]
+    pub value: u64,
+}
+
+/// Huge pages of one size, in bytes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct HugepageStats {
+    /// Reserved or in use.
+    #[serde(skip_serializing_if = "is_default")]
+    pub usage: u64,
+    /// The most that was; v1 only.
+    #[serde(skip_serializing_if = "is_default")]
+    pub max: u64,
+    /// How often the limit was hit.
+    pub failcnt: u64,
+}
+
+/// Devices for remote memory access.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct RdmaStats {
+    /// The limits.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub rdma_limit: Vec<RdmaEntry>,
+    /// What is in use.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub rdma_current: Vec<RdmaEntry>,
+}
+
+/// One device for remote memory access.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct RdmaEntry {
+    /// Its name.
+    pub device: String,
+    /// Handles; the largest number where there is no limit.
+    pub hca_handles: u32,
+    /// Objects; the largest number where there is no limit.
+    pub hca_objects: u32,
+}
+
+/// Whether a figure is left out, as Go's `omitempty` leaves it out.
+fn is_default<T: Default + PartialEq>(value: &T) -> bool {
+    *value == T::default()
 }
 
 impl Cgroup {
+    /// What it uses now.
+    ///
+    /// # Errors
+    /// When a file that is there cannot be read.
+    pub fn stats(&self) -> Result<Stats, CgroupError> {
+        Ok(Stats {
+            cpu: cpu::read(self)?,
+            cpuset: others::cpuset(self)?,
+            memory: memory::read(self)?,
+            pids: others::pids(self)?,
+            blkio: block_io::read(self)?,
+            hugetlb: others::hugepages(self)?,
+            rdma: others::rdma(self)?,
+            intel_rdt: IntelRdtStats::default(),
+            network_interfaces: (),
+        })
+    }
+
     /// How many processes the kernel killed in it because memory was over the limit; none without a memory controller.
     ///
     /// # Errors
@@ -77,91 +309,16 @@ impl Cgroup {
             Some(Controller::V1(directory)) => oom_kills_v1(directory),
         }
     }
+}
 
-    /// What it uses now.
+impl Stats {
+    /// Adds what the container's resctrl group tells (a directory below /sys/fs/resctrl).
     ///
     /// # Errors
-    /// When it cannot be read.
-    pub fn stats(&self) -> Result<Stats, CgroupError> {
-        Ok(Stats {
-            cpu: self.cpu_stats()?,
-            memory: self.memory_stats()?,
-            pids: self.pids_stats()?,
-        })
-    }
-
-    fn cpu_stats(&self) -> Result<Option<CpuStats>, CgroupError> {
-        let mut stats = CpuStats::default();
-        if let Some(directory) = self.v1("cpuacct") {
-            stats.usage_ns = directory.number("cpuacct.usage")?.unwrap_or(0);
-            stats.user_ns = directory.number("cpuacct.usage_user")?.unwrap_or(0);
-            stats.system_ns = directory.number("cpuacct.usage_sys")?.unwrap_or(0);
-        }
-        if let Some(directory) = self.v1("cpu") {
-            let text = directory.read("cpu.stat")?;
-            let entry = |name| find_entry(&text, name).unwrap_or(0);
-            stats.periods = entry("nr_periods");
-            stats.throttled_periods = entry("nr_throttled");
-            stats.throttled_ns = entry("throttled_time");
-            return Ok(Some(stats));
-        }
-        // Every v2 cgroup counts time, also without the controller.
-        let Some(directory) = self.v2() else {
-            return Ok(None);
-        };
-        let text = directory.read("cpu.stat")?;
-        let nanoseconds = |name| find_entry(&text, name).unwrap_or(0).saturating_mul(1000);
-        stats.usage_ns = nanoseconds("usage_usec");
-        stats.user_ns = nanoseconds("user_usec");
-        stats.system_ns = nanoseconds("system_usec");
-        stats.periods = find_entry(&text, "nr_periods").unwrap_or(0);
-        stats.throttled_periods = find_entry(&text, "nr_throttled").unwrap_or(0);
-        stats.throttled_ns = nanoseconds("throttled_usec");
-        Ok(Some(stats))
-    }
-
-    fn memory_stats(&self) -> Result<Option<MemoryStats>, CgroupError> {
-        let (directory, files, names) = match self.controller("memory", "memory") {
-            None => return Ok(None),
-            Some(Controller::V1(directory)) => (
-                directory,
-                [
-                    "memory.usage_in_bytes",
-                    "memory.max_usage_in_bytes",
-                    "memory.limit_in_bytes",
-                ],
-                ["total_rss", "total_cache", "total_inactive_file"],
-            ),
-            Some(Controller::V2(directory)) => (
-                directory,
-                ["memory.current", "memory.peak", "memory.max"],
-                ["anon", "file", "inactive_file"],
-            ),
-        };
-        let text = directory.read("memory.stat")?;
-        let entry = |name| find_entry(&text, name).unwrap_or(0);
-        Ok(Some(MemoryStats {
-            usage: directory.number(files[0])?.unwrap_or(0),
-            // memory.peak came with 5.19.
-            peak: directory.number(files[1]).ok().flatten(),
-            limit: directory.number(files[2])?,
-            anonymous: entry(names[0]),
-            file: entry(names[1]),
-            inactive_file: entry(names[2]),
-            oom_kills: self.oom_kills()?,
-        }))
-    }
-
-    fn pids_stats(&self) -> Result<Option<PidsStats>, CgroupError> {
-        let Some(Controller::V1(directory) | Controller::V2(directory)) =
-            self.controller("pids", "pids")
-        else {
-            return Ok(None);
-        };
-        Ok(Some(PidsStats {
-            current: directory.number("pids.current")?.unwrap_or(0),
-            limit: directory.number("pids.max")?,
-        }))
+    /// When the group is not there.
+    pub fn add_intel_rdt(&mut self, group: &Path) -> Result<(), CgroupError> {
+        self.intel_rdt = IntelRdtStats::read(group)?;
+        Ok(())
     }
 }
 
@@ -178,4 +335,66 @@ fn oom_kills_v1(directory: &Directory) -> Result<u64, CgroupError> {
         sum += oom_kills_v1(&child).unwrap_or(0);
     }
     Ok(sum)
+}
+
+/// A `*.pressure` file; none where the kernel keeps none, or keeps none for this cgroup.
+fn pressure(directory: &Directory, file: &str) -> Result<Option<Pressure>, CgroupError> {
+    let Some(text) = directory.read_if_there(file)? else {
+        return Ok(None);
+    };
+    let figures = |kind: &str| {
+        let line = text
+            .lines()
+            .find_map(|line| line.strip_prefix(kind)?.strip_prefix(' '));
+        let mut figures = PressureFigures::default();
+        for (key, value) in line
+            .unwrap_or_default()
+            .split(' ')
+            .filter_map(|field| field.split_once('='))
+        {
+            match key {
+                "avg10" => figures.avg10 = value.parse().unwrap_or(0.0),
+                "avg60" => figures.avg60 = value.parse().unwrap_or(0.0),
+                "avg300" => figures.avg300 = value.parse().unwrap_or(0.0),
+                "total" => figures.total = value.parse().unwrap_or(0),
+                _ => {}
+            }
+        }
+        figures
+    };
+    Ok(Some(Pressure {
+        some: figures("some"),
+        full: figures("full"),
+    }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pressure_is_read_line_by_line() {
+        let dir = tempfile::tempdir().unwrap();
+        let text = "some avg10=1.50 avg60=0.25 avg300=0.00 total=42\nfull avg10=0.00 avg60=0.00 avg300=0.00 total=7\n";
+        std::fs::write(dir.path().join("cpu.pressure"), text).unwrap();
+        let directory = Directory::new(dir.path().to_owned());
+        let read = pressure(&directory, "cpu.pressure").unwrap().unwrap();
+        assert_eq!(
+            (read.some.avg10, read.some.total, read.full.total),
+            (1.5, 42, 7)
+        );
+        assert_eq!(pressure(&directory, "io.pressure").unwrap(), None);
+    }
+
+    #[test]
+    fn nothing_is_printed_as_runc_prints_nothing() {
+        let text = serde_json::to_value(Stats::default()).unwrap();
+        assert_eq!(text["cpu"], serde_json::json!({}));
+        assert_eq!(text["memory"], serde_json::json!({}));
+        assert_eq!(text["pids"], serde_json::json!({}));
+        assert_eq!(text["cpuset"]["mem_hardwall"], 0);
+        assert_eq!(text["hugetlb"], serde_json::json!({}));
+        assert!(text["network_interfaces"].is_null());
+        assert!(text.get("rdma").is_none());
+    }
 }
