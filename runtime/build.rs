@@ -1,9 +1,33 @@
-//! Tells the linker where the program begins: at dhow-sys's entry point, where there is one for the processor.
+//! Tells the linker where the program begins, and how to write its relocations.
+
+use std::process::Command;
 
 fn main() {
     println!("cargo::rerun-if-changed=build.rs");
     let target = |name: &str| std::env::var(format!("CARGO_CFG_TARGET_{name}")).unwrap_or_default();
-    if target("ARCH") == "x86_64" && target("OS") == "linux" {
+    if target("OS") != "linux" {
+        return;
+    }
+    if target("ARCH") == "x86_64" {
+        // dhow-sys's entry point; other processors begin in the C library.
         println!("cargo::rustc-link-arg-bins=-Wl,-e,dhow_entry");
     }
+    if target("ENV") == "gnu" && packs_relocations() {
+        // A bit instead of 24 bytes for each of some ten thousand pointers.
+        println!("cargo::rustc-link-arg-bins=-Wl,-z,pack-relative-relocs");
+    }
+}
+
+/// Whether the C library that is linked reads packed relocations at a static program's start: glibc since 2.36.
+fn packs_relocations() -> bool {
+    let Ok(output) = Command::new("getconf").arg("GNU_LIBC_VERSION").output() else {
+        return false;
+    };
+    let text = String::from_utf8_lossy(&output.stdout);
+    let mut numbers = text
+        .trim_start_matches("glibc")
+        .trim()
+        .split('.')
+        .filter_map(|part| part.parse::<u32>().ok());
+    (numbers.next(), numbers.next()) >= (Some(2), Some(36))
 }

@@ -2,10 +2,10 @@
 
 use std::path::Path;
 
-use oci_spec::runtime::{Linux, Process};
+use oci_spec::runtime::Linux;
 
 use crate::plan::LabelModule;
-use crate::spec::SpecError;
+use crate::spec::{Process, SpecError};
 
 /// A label that asks for nothing, so that it can be had anywhere.
 const UNCONFINED: &str = "unconfined";

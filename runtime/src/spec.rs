@@ -4,7 +4,11 @@ use std::collections::HashSet;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use oci_spec::runtime::{Linux, LinuxNamespace, LinuxNamespaceType, Process, Spec};
+use oci_spec::runtime::{Linux, LinuxNamespace, LinuxNamespaceType};
+
+mod document;
+
+pub use document::{ExecCpuAffinity, Process, Spec};
 
 /// Why a bundle cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -121,7 +125,7 @@ pub fn parse(text: &[u8], path: &Path) -> Result<Spec, SpecError> {
             if !adapt_process(&mut value["process"]) {
                 return Err(parse_error(first));
             }
-            serde_json::from_value(value).map_err(parse_error)
+            reparse(&value).map_err(parse_error)
         }
     }
 }
@@ -130,8 +134,7 @@ pub fn parse(text: &[u8], path: &Path) -> Result<Spec, SpecError> {
 fn adapt_process(process: &mut serde_json::Value) -> bool {
     let capabilities = drop_unknown_capabilities(process);
     let flags = rename_scheduler_flags(process);
-    let affinity = drop_empty_affinity(process);
-    capabilities || flags || affinity
+    capabilities || flags
 }
 
 /// Two of the scheduler's flags have other names in our types.
@@ -154,15 +157,10 @@ fn rename_scheduler_flags(process: &mut serde_json::Value) -> bool {
     changed
 }
 
-/// An empty list of processors is as none.
-fn drop_empty_affinity(process: &mut serde_json::Value) -> bool {
-    let affinity = process.pointer_mut("/execCPUAffinity");
-    let Some(lists) = affinity.and_then(serde_json::Value::as_object_mut) else {
-        return false;
-    };
-    let before = lists.len();
-    lists.retain(|_, list| list.as_str() != Some(""));
-    lists.len() != before
+/// What a changed document says. It goes by its text, since all that reads a document would be in the program twice over if
+/// it could be read from a value too.
+fn reparse<T: serde::de::DeserializeOwned>(value: &serde_json::Value) -> serde_json::Result<T> {
+    serde_json::from_slice(&serde_json::to_vec(value)?)
 }
 
 /// Leaves unknown capability names out of a process; whether there were any.
@@ -206,7 +204,7 @@ pub fn parse_process(text: &[u8], path: &Path) -> Result<Process, SpecError> {
             if !adapt_process(&mut value) {
                 return Err(parse_error(first));
             }
-            serde_json::from_value(value).map_err(parse_error)
+            reparse(&value).map_err(parse_error)
         }
     }
 }

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
-use oci_spec::runtime::{LinuxSeccomp, Spec};
+use oci_spec::runtime::LinuxSeccomp;
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
 
 use super::Runtime;
@@ -17,7 +17,7 @@ use crate::foreground::Foreground;
 use crate::init::Resources;
 use crate::parent::Parent;
 use crate::plan::{Announce, CreateRequest, HookKind, InitPlan, bounding_set};
-use crate::spec::Bundle;
+use crate::spec::{Bundle, Spec};
 use crate::{hooks, seccomp};
 
 /// What is asked of a new container.

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use oci_spec::runtime::{LinuxNamespaceType, Spec};
+use oci_spec::runtime::LinuxNamespaceType;
 use rustix::process::{Pid, PidfdFlags};
 
 use super::Runtime;
@@ -10,6 +10,7 @@ use crate::container::{ContainerDir, ContainerError, Record, Status, is_alive};
 use crate::error::Error;
 use crate::hooks;
 use crate::plan::HookKind;
+use crate::spec::Spec;
 
 /// How long others are waited for.
 const PATIENCE: Duration = Duration::from_secs(10);

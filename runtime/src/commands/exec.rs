@@ -4,7 +4,7 @@ use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
 use dhow_sys::namespace;
-use oci_spec::runtime::{Capability, LinuxCapabilities, Process, Spec};
+use oci_spec::runtime::{Capability, LinuxCapabilities};
 use rustix::process::{Pid, PidfdFlags};
 
 use super::Runtime;
@@ -16,7 +16,8 @@ use crate::foreground::Foreground;
 use crate::init::Resources;
 use crate::parent::Parent;
 use crate::plan::{Announce, InitPlan, ProcessRequest, bounding_set};
-use crate::{seccomp, spec};
+use crate::seccomp;
+use crate::spec::{self, Process, Spec};
 
 /// What is asked of a process in a running container.
 #[derive(Debug, Clone, Default)]

@@ -2,7 +2,6 @@
 
 use std::os::fd::AsFd;
 
-use oci_spec::runtime::Spec;
 use rustix::io::Errno;
 use rustix::net::SocketFlags;
 use rustix::process::{Pid, PidfdFlags};
@@ -14,6 +13,7 @@ use crate::error::Error;
 use crate::hooks;
 use crate::listener::Asking;
 use crate::plan::HookKind;
+use crate::spec::Spec;
 
 /// Lets a created container's init become its program, and waits until it has.
 ///

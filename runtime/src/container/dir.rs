@@ -4,12 +4,12 @@ use std::cell::Cell;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
-use oci_spec::runtime::Spec;
 use rustix::fs::{AtFlags, FlockOperation, Mode, OFlags};
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
 
 use super::{ContainerError, Record, Status, check_id, is_alive};
+use crate::spec::Spec;
 
 /// The socket on which init waits.
 pub const START_SOCKET: &str = "start.sock";

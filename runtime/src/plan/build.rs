@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use dhow_sys::mount as attr;
 use dhow_sys::namespace;
-use oci_spec::runtime::{Linux, LinuxIdMapping, LinuxNamespaceType, Spec};
+use oci_spec::runtime::{Linux, LinuxIdMapping, LinuxNamespaceType};
 
 use super::devices::device_steps;
 use super::mounts::{clean, mount_step, propagation};
@@ -12,7 +12,7 @@ use super::process::{Announce, ProcessRequest, process_steps, terminal_size};
 use super::step::{Carrier, HookKind, IdRange, NamespaceKind, Step};
 use super::{InitPlan, MountSource};
 use crate::hooks;
-use crate::spec::{Bundle, SpecError};
+use crate::spec::{Bundle, Spec, SpecError};
 
 /// What is asked besides the bundle.
 #[derive(Debug, Clone, Default)]

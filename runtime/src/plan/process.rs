@@ -2,12 +2,12 @@
 
 use std::path::PathBuf;
 
-use oci_spec::runtime::{Capabilities, Linux, LinuxCapabilities, PosixRlimitType, Process};
+use oci_spec::runtime::{Capabilities, Linux, LinuxCapabilities, PosixRlimitType};
 
 use super::step::{CapabilityBits, Carrier, HookKind, LabelModule, Step};
 use super::{InitPlan, scheduling};
 use crate::capabilities;
-use crate::spec::SpecError;
+use crate::spec::{Process, SpecError};
 
 /// What the last steps are made from.
 #[derive(Debug, Clone, Copy)]

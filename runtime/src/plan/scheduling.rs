@@ -4,12 +4,12 @@ use dhow_sys::process::SchedulingAttributes;
 use oci_spec::runtime::{
     IOPriorityClass, Linux, LinuxIOPriority, LinuxMemoryPolicy, LinuxPersonality,
     LinuxPersonalityDomain, LinuxSchedulerFlag, LinuxSchedulerPolicy, MemoryPolicyFlagType,
-    MemoryPolicyModeType, Process, Scheduler,
+    MemoryPolicyModeType, Scheduler,
 };
 
 use super::number_list;
 use super::step::Step;
-use crate::spec::SpecError;
+use crate::spec::{Process, SpecError};
 
 fn invalid(what: impl Into<String>) -> SpecError {
     SpecError::Invalid { what: what.into() }

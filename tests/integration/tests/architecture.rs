@@ -205,3 +205,11 @@ fn the_runtime_is_static() {
         program.display()
     );
 }
+
+#[test]
+fn the_runtime_is_small() {
+    let program = dhow_integration_tests::program("dhow-runtime");
+    let size = fs_err::metadata(&program).unwrap().len();
+    // What swells it is mostly one crate too many; docs/PERFORMANCE.md tells how to find which.
+    assert!(size < 4 << 20, "{} is {size} bytes", program.display());
+}
