@@ -5,6 +5,8 @@ mod clean_up;
 mod completion;
 mod create;
 mod exec;
+mod history;
+mod image;
 mod images;
 mod import;
 mod inspect;
@@ -49,6 +51,10 @@ pub(crate) enum Verb {
     Create(Box<create::Args>),
     /// Run a command in a running container
     Exec(exec::Args),
+    /// Show how an image came about, layer by layer
+    History(history::Args),
+    /// All that concerns images
+    Image(image::Args),
     /// Send a signal to containers
     Kill(kill::Args),
     /// Show what a container wrote
@@ -106,6 +112,8 @@ impl Verb {
             Self::CleanUp(args) => clean_up::run(&args, context),
             Self::Create(args) => create::run(&args, context),
             Self::Exec(args) => exec::run(&args, context),
+            Self::History(args) => history::run(&args, context),
+            Self::Image(args) => image::run(args, context),
             Self::Kill(args) => kill::run(&args, context),
             Self::Logs(args) => logs::run(&args, context),
             Self::Ps(args) => ps::run(&args, context),

@@ -78,6 +78,14 @@ impl Store {
         for name in names(&cache)? {
             remove_file(&cache.join(name))?;
         }
+        self.prune_nameless()
+    }
+
+    /// Removes images without a reference that no container uses, then collects. The build cache stays.
+    ///
+    /// # Errors
+    /// As [`Store::collect`].
+    pub fn prune_nameless(&self) -> Result<Collected, StoreError> {
         for (path, tag) in self.tags()? {
             if tag.reference.is_none() {
                 self.remove_tag(&path)?;

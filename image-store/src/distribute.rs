@@ -1,6 +1,6 @@
 //! Gets an image ready for the way out: every layer as a compressed blob.
 
-use std::fs;
+use std::fs::{self, File};
 use std::io::{self, Write};
 use std::os::fd::AsFd;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -35,7 +35,10 @@ impl Store {
         let mut layers = image.manifest.layers().clone();
         let mut missing = Vec::new();
         for (index, layer) in layers.iter_mut().enumerate() {
-            if self.has_blob(&digest_of(layer)?) {
+            let digest = digest_of(layer)?;
+            // What a registry gave uncompressed goes on as it came; what an archive gave so is compressed like a layer built here.
+            let as_it_came = is_compressed(layer) || self.locations().are_known(&digest);
+            if as_it_came && self.has_blob(&digest) {
                 continue;
             }
             match self.known_blob(lease, &image.diff_ids[index])? {
@@ -64,7 +67,7 @@ impl Store {
         lease: &Lease,
         diff_id: &DiffId,
     ) -> Result<Option<Descriptor>, StoreError> {
-        let Some(blob) = self.compressed(diff_id)? else {
+        let Some(blob) = self.compressed(diff_id)?.filter(is_compressed) else {
             return Ok(None);
         };
         let digest = digest_of(&blob)?;
@@ -106,16 +109,13 @@ impl Store {
         diff_id: &DiffId,
         progress: &dyn Progress,
     ) -> Result<Descriptor, StoreError> {
-        let record = self.layer(diff_id, None)?;
-        let Some(record) = record.filter(|record| record.tar_form == Some(TAR_FORM)) else {
-            return Err(damaged(
-                format!("the blob of layer {diff_id}"),
-                "it is gone",
-            ));
-        };
         let part = diff_id.0.short();
-        progress.begin(part, "compressing", Some(record.tar_size));
-        let made = self.compress_tree(lease, diff_id, &record, progress);
+        let size = match self.blob_size(&diff_id.0)? {
+            Some(size) => size,
+            None => self.packable(diff_id)?.tar_size,
+        };
+        progress.begin(part, "compressing", Some(size));
+        let made = self.compress_tar(lease, diff_id, progress);
         let outcome = if made.is_ok() {
             "compressed"
         } else {
@@ -125,14 +125,53 @@ impl Store {
         made
     }
 
-    fn compress_tree(
+    /// The record of a tree that packs to its DiffId.
+    fn packable(&self, diff_id: &DiffId) -> Result<LayerRecord, StoreError> {
+        let record = self.layer(diff_id, None)?;
+        record
+            .filter(|record| record.tar_form == Some(TAR_FORM))
+            .ok_or_else(|| damaged(format!("the blob of layer {diff_id}"), "it is gone"))
+    }
+
+    /// Writes a layer's tar: the blob that is not compressed, or what the tree packs to.
+    fn write_tar(&self, diff_id: &DiffId, mut out: impl Write) -> Result<(), StoreError> {
+        let blob = self.blob_path(&diff_id.0);
+        let found = match File::open(&blob) {
+            Ok(mut file) => {
+                let mut counting = Counting {
+                    out,
+                    hasher: Hasher::new(diff_id.0.algorithm()),
+                    size: 0,
+                };
+                io::copy(&mut file, &mut counting).map_err(io("reading", &blob))?;
+                DiffId(counting.hasher.finish())
+            }
+            Err(_) => {
+                let tree = self.open_tree(&self.packable(diff_id)?.tree)?;
+                let packed = dhow_layer::pack(tree.as_fd(), &mut out, &self.packing());
+                let packed = packed.map_err(|source| StoreError::Pack {
+                    layer: diff_id.0.short().to_owned(),
+                    source,
+                })?;
+                packed.diff_id
+            }
+        };
+        if found == *diff_id {
+            return Ok(());
+        }
+        Err(StoreError::Digest {
+            what: format!("layer {} (it was changed)", diff_id.0.short()),
+            expected: diff_id.to_string(),
+            found: found.to_string(),
+        })
+    }
+
+    fn compress_tar(
         &self,
         lease: &Lease,
         diff_id: &DiffId,
-        record: &LayerRecord,
         progress: &dyn Progress,
     ) -> Result<Descriptor, StoreError> {
-        let tree = self.open_tree(&record.tree)?;
         let (path, file) = self.temporary()?;
         let made = (|| {
             let out = Counting {
@@ -147,18 +186,7 @@ impl Store {
                 part: diff_id.0.short(),
                 progress,
             };
-            let packed = dhow_layer::pack(tree.as_fd(), reported, &self.packing());
-            let packed = packed.map_err(|source| StoreError::Pack {
-                layer: diff_id.0.short().to_owned(),
-                source,
-            })?;
-            if packed.diff_id != *diff_id {
-                return Err(StoreError::Digest {
-                    what: format!("the tree of layer {} (it was changed)", diff_id.0.short()),
-                    expected: diff_id.to_string(),
-                    found: packed.diff_id.to_string(),
-                });
-            }
+            self.write_tar(diff_id, reported)?;
             let out = gzip.finish().map_err(io("writing", &path))?;
             file.sync_all().map_err(io("syncing", &path))?;
             Ok((out.hasher.finish(), out.size))
@@ -181,6 +209,10 @@ impl Store {
             }
         }
     }
+}
+
+fn is_compressed(layer: &Descriptor) -> bool {
+    Compression::of_layer(layer.media_type()) != Some(Compression::None)
 }
 
 fn gzip_descriptor(digest: &Digest, size: u64) -> Descriptor {

@@ -90,18 +90,23 @@ impl Image {
         &self.references
     }
 
-    /// The bytes of its layers, uncompressed where that is known.
-    pub fn size(&self) -> u64 {
+    /// The bytes of each layer, lowest first, uncompressed where that is known.
+    pub fn layer_sizes(&self) -> Vec<u64> {
         let mut parent = None;
-        let mut size = 0;
+        let mut sizes = Vec::new();
         for (diff_id, layer) in self.diff_ids.iter().zip(self.manifest.layers()) {
-            size += match self.store.layer(diff_id, parent.as_ref()) {
+            sizes.push(match self.store.layer(diff_id, parent.as_ref()) {
                 Ok(Some(record)) => record.tar_size,
                 _ => layer.size(),
-            };
+            });
             parent = Some(ChainId::above(parent.as_ref(), diff_id));
         }
-        size
+        sizes
+    }
+
+    /// The bytes of its layers, uncompressed where that is known.
+    pub fn size(&self) -> u64 {
+        self.layer_sizes().iter().sum()
     }
 
     /// When it was made, in RFC 3339, where the config says.

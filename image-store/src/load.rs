@@ -1,7 +1,9 @@
-//! Images out of one file: the OCI image layout in a tar (image-spec, image-layout.md).
+//! Images out of one file: the OCI image layout in a tar (image-spec, image-layout.md), taken in while it passes. The other
+//! form, Docker's, is in docker_archive.rs.
 
 use std::collections::HashMap;
-use std::io::{self, Cursor, Read};
+use std::fs::{self, File};
+use std::io::{self, Cursor, Read, Seek as _};
 
 use dhow_image::{
     Begun, BlobSink as _, ChainId, Compression, Descriptor, Digest, DocumentKind,
@@ -10,7 +12,8 @@ use dhow_image::{
 use oci_spec::image::MediaType;
 
 use crate::blobs::digest_of;
-use crate::error::damaged;
+use crate::docker_archive::Members;
+use crate::error::{damaged, io as io_error};
 use crate::lease::descriptor;
 use crate::save::{IMAGE_NAME, REF_NAME};
 use crate::{Image, Lease, Store, StoreError};
@@ -19,31 +22,82 @@ use crate::{Image, Lease, Store, StoreError};
 const DOCUMENT: u64 = 4 << 20;
 
 /// An image of an archive, and the name that it has there.
-type Loaded = (Option<ImageReference>, Image);
+pub(crate) type Loaded = (Option<ImageReference>, Image);
+
+/// What an OCI archive's first entry is named. Any other archive has to be looked through before anything of it is taken.
+const OCI_STARTS: [&str; 3] = ["oci-layout", "index.json", "blobs"];
+/// A tar's block.
+const BLOCK: u64 = 512;
 
 impl Store {
-    /// Takes the images of an OCI archive (plain, gzip or zstd) into the store, and tags those that it names.
+    /// Takes the images of an archive (OCI's or Docker's; plain, gzip or zstd) into the store, and tags those that it names.
+    /// An OCI archive is taken in while it passes; Docker's tells only at its end what is in it, so what cannot be read twice
+    /// is kept in a temporary file meanwhile.
     ///
     /// # Errors
-    /// When it is no OCI archive, or a blob of it is damaged.
+    /// When it is no archive of images, or a part of it is damaged.
     pub fn load(
         &self,
-        mut input: impl Read + Send,
+        mut input: File,
         progress: &dyn Progress,
     ) -> Result<Vec<Loaded>, StoreError> {
-        let mut start = Vec::new();
-        let first = input.by_ref().take(4).read_to_end(&mut start);
-        first.map_err(reading)?;
-        let compression = Compression::of_bytes(&start);
-        let input = Cursor::new(start).chain(input);
-        match compression {
-            Compression::None => self.load_tar(input, progress),
-            Compression::Gzip => self.load_tar(flate2::read::MultiGzDecoder::new(input), progress),
+        let start = beginning(&mut input, 4)?;
+        match Compression::of_bytes(&start) {
+            Compression::None if input.metadata().is_ok_and(|found| found.is_file()) => {
+                let back = i64::try_from(start.len()).unwrap_or(0);
+                input.seek(io::SeekFrom::Current(-back)).map_err(reading)?;
+                self.load_file(&input, progress)
+            }
+            Compression::None => self.load_stream(Cursor::new(start).chain(input), progress),
+            Compression::Gzip => {
+                let input = Cursor::new(start).chain(input);
+                self.load_stream(flate2::read::MultiGzDecoder::new(input), progress)
+            }
             Compression::Zstd => {
-                let decoder = zstd::Decoder::new(input).map_err(reading)?;
-                self.load_tar(decoder, progress)
+                let input = Cursor::new(start).chain(input);
+                self.load_stream(zstd::Decoder::new(input).map_err(reading)?, progress)
             }
         }
+    }
+
+    /// From what can be read once.
+    fn load_stream(
+        &self,
+        mut input: impl Read,
+        progress: &dyn Progress,
+    ) -> Result<Vec<Loaded>, StoreError> {
+        let start = beginning(&mut input, BLOCK)?;
+        let oci = starts_as_oci(&start);
+        let mut input = Cursor::new(start).chain(input);
+        if oci {
+            return self.load_tar(input, progress);
+        }
+        let (path, mut file) = self.temporary()?;
+        // Its end is the end of this process, whichever way.
+        fs::remove_file(&path).map_err(io_error("removing", &path))?;
+        io::copy(&mut input, &mut file).map_err(reading)?;
+        file.rewind().map_err(reading)?;
+        self.load_file(&file, progress)
+    }
+
+    /// From what can be read again, from where it stands.
+    fn load_file(
+        &self,
+        mut file: &File,
+        progress: &dyn Progress,
+    ) -> Result<Vec<Loaded>, StoreError> {
+        let from = file.stream_position().map_err(reading)?;
+        let oci = starts_as_oci(&beginning(&mut file, BLOCK)?);
+        file.seek(io::SeekFrom::Start(from)).map_err(reading)?;
+        if oci {
+            return self.load_tar(file, progress);
+        }
+        let members = Members::read(file)?;
+        if members.has("index.json") {
+            file.seek(io::SeekFrom::Start(from)).map_err(reading)?;
+            return self.load_tar(file, progress);
+        }
+        self.load_docker(&members, progress)
     }
 
     fn load_tar(
@@ -56,7 +110,6 @@ impl Store {
             lease: self.lease()?,
             progress,
             index: None,
-            docker: false,
             documents: HashMap::new(),
             layers: HashMap::new(),
         };
@@ -74,13 +127,29 @@ impl Store {
     }
 }
 
+fn beginning(input: &mut impl Read, length: u64) -> Result<Vec<u8>, StoreError> {
+    let mut start = Vec::new();
+    input
+        .by_ref()
+        .take(length)
+        .read_to_end(&mut start)
+        .map_err(reading)?;
+    Ok(start)
+}
+
+fn starts_as_oci(block: &[u8]) -> bool {
+    let name = block.split(|byte| *byte == 0).next().unwrap_or_default();
+    let name = String::from_utf8_lossy(name);
+    let name = name.trim_start_matches("./");
+    let first = name.split('/').next().unwrap_or_default();
+    OCI_STARTS.contains(&first)
+}
+
 struct Loader<'a> {
     store: &'a Store,
     lease: Lease,
     progress: &'a dyn Progress,
     index: Option<ImageIndex>,
-    /// There is a `manifest.json`, as in archives of Docker.
-    docker: bool,
     /// Small blobs that have passed, which may be manifests and configs.
     documents: HashMap<Digest, Vec<u8>>,
     /// Layers that the documents so far announce, so that they can be unpacked while they pass.
@@ -95,7 +164,6 @@ impl Loader<'_> {
             self.index = Some(index);
             return self.announce();
         }
-        self.docker |= path == "manifest.json";
         let Some((algorithm, hex)) = path
             .strip_prefix("blobs/")
             .and_then(|rest| rest.split_once('/'))
@@ -161,40 +229,15 @@ impl Loader<'_> {
         if blob.size() != size {
             return Err(damaged(digest, "its size is not what its manifest says"));
         }
-        let failed = |error: dhow_image::TransferError| damaged(digest, error);
-        match self.lease.begin(&blob, &want).map_err(failed)? {
-            Begun::Present => self.progress.end(digest.short(), "already there"),
-            Begun::Write(mut writer) => {
-                self.progress.begin(digest.short(), "loading", Some(size));
-                // A part that an earlier attempt left needs only the rest.
-                let skipped = content.take(writer.offset());
-                let skipped = io::copy(&mut { skipped }, &mut io::sink()).map_err(reading)?;
-                self.progress.advance(digest.short(), skipped);
-                let mut buffer = vec![0; 256 * 1024];
-                loop {
-                    let count = content.read(&mut buffer).map_err(reading)?;
-                    if count == 0 {
-                        break;
-                    }
-                    io::Write::write_all(&mut writer, &buffer[..count]).map_err(reading)?;
-                    self.progress.advance(digest.short(), count as u64);
-                }
-                writer.commit().map_err(failed)?;
-                self.progress.end(digest.short(), "loaded");
-            }
-        }
-        Ok(())
+        take(&self.lease, &blob, &want, content, self.progress)
     }
 
     fn finish(self) -> Result<Vec<Loaded>, StoreError> {
         if self.index.is_none() {
-            return Err(StoreError::Invalid(if self.docker {
-                "this is an archive of Docker's old form, which is not supported yet; \
-                 turn it into an OCI archive (skopeo copy docker-archive:FILE oci-archive:NEW)"
-                    .to_owned()
-            } else {
-                "this is no OCI archive: it has no index.json".to_owned()
-            }));
+            return Err(StoreError::Invalid(
+                "this is no archive of images: it has neither index.json nor manifest.json"
+                    .to_owned(),
+            ));
         }
         let mut loaded = Vec::new();
         for (name, manifest) in self.images() {
@@ -252,6 +295,40 @@ impl Loader<'_> {
     }
 }
 
+/// Takes one blob of an archive into the store.
+pub(crate) fn take(
+    lease: &Lease,
+    blob: &Descriptor,
+    want: &Want,
+    content: &mut dyn Read,
+    progress: &dyn Progress,
+) -> Result<(), StoreError> {
+    let digest = digest_of(blob)?;
+    let failed = |error: dhow_image::TransferError| damaged(&digest, error);
+    match lease.begin(blob, want).map_err(failed)? {
+        Begun::Present => progress.end(digest.short(), "already there"),
+        Begun::Write(mut writer) => {
+            progress.begin(digest.short(), "loading", Some(blob.size()));
+            // A part that an earlier attempt left needs only the rest.
+            let skipped = content.take(writer.offset());
+            let skipped = io::copy(&mut { skipped }, &mut io::sink()).map_err(reading)?;
+            progress.advance(digest.short(), skipped);
+            let mut buffer = vec![0; 256 * 1024];
+            loop {
+                let count = content.read(&mut buffer).map_err(reading)?;
+                if count == 0 {
+                    break;
+                }
+                io::Write::write_all(&mut writer, &buffer[..count]).map_err(reading)?;
+                progress.advance(digest.short(), count as u64);
+            }
+            writer.commit().map_err(failed)?;
+            progress.end(digest.short(), "loaded");
+        }
+    }
+    Ok(())
+}
+
 /// The descriptor without the archive's annotations.
 fn plain(named: &Descriptor) -> Descriptor {
     let mut plain = named.clone();
@@ -267,7 +344,7 @@ fn name_of(named: &Descriptor) -> Option<ImageReference> {
     name.parse().ok()
 }
 
-fn small(content: &mut dyn Read, size: u64, path: &str) -> Result<Vec<u8>, StoreError> {
+pub(crate) fn small(content: &mut dyn Read, size: u64, path: &str) -> Result<Vec<u8>, StoreError> {
     if size > DOCUMENT {
         return Err(damaged(path, "it is larger than any such document"));
     }
@@ -276,7 +353,7 @@ fn small(content: &mut dyn Read, size: u64, path: &str) -> Result<Vec<u8>, Store
     Ok(bytes)
 }
 
-fn reading(source: io::Error) -> StoreError {
+pub(crate) fn reading(source: io::Error) -> StoreError {
     StoreError::Io {
         doing: "reading",
         path: "the archive".into(),

@@ -32,6 +32,11 @@ impl Locations {
         self.store.path("locations").join(name)
     }
 
+    /// Whether any registry is known to have had the blob.
+    pub(crate) fn are_known(&self, digest: &Digest) -> bool {
+        !self.lines(digest).is_empty()
+    }
+
     fn lines(&self, digest: &Digest) -> Vec<(String, String)> {
         let bytes = read(&self.path(digest)).ok().flatten().unwrap_or_default();
         String::from_utf8_lossy(&bytes)

@@ -17,12 +17,35 @@ pub(crate) const REF_NAME: &str = "org.opencontainers.image.ref.name";
 /// The annotation for the whole name, of containerd and Docker.
 pub(crate) const IMAGE_NAME: &str = "io.containerd.image.name";
 
+/// The forms of archives of images.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum ArchiveForm {
+    /// The OCI image layout, with a `manifest.json` for Docker beside it; layers as they are, compressed or not.
+    #[default]
+    Oci,
+    /// Docker's own, for what reads nothing else; layers are not compressed.
+    Docker,
+}
+
 impl Store {
-    /// Writes images with their references as an OCI archive. A layer that has no blob is written in its tar form.
+    /// Writes images with their references into an archive of this form.
     ///
     /// # Errors
     /// When a blob cannot be read or `out` not be written.
-    pub fn save(&self, images: &[Image], out: impl Write) -> Result<(), StoreError> {
+    pub fn save(
+        &self,
+        images: &[Image],
+        form: ArchiveForm,
+        out: impl Write,
+    ) -> Result<(), StoreError> {
+        match form {
+            ArchiveForm::Oci => self.save_oci(images, out),
+            ArchiveForm::Docker => self.save_docker(images, out),
+        }
+    }
+
+    /// A layer that has no blob is written in its tar form.
+    fn save_oci(&self, images: &[Image], out: impl Write) -> Result<(), StoreError> {
         let lease = self.lease()?;
         for image in images {
             lease.hold(image)?;
@@ -58,20 +81,30 @@ impl Store {
         let body = self
             .open(blob, 0)
             .map_err(|error| damaged(&digest, error))?;
-        let mut header = header(blob.size());
-        // The reader must give what the header promises, or all that follows is garbage.
-        let mut content = body.reader.take(blob.size());
-        tar.append_data(&mut header, blob_path(&digest), &mut content)
-            .map_err(writing)?;
-        if content.limit() > 0 {
-            return Err(damaged(&digest, "it is shorter than its manifest says"));
-        }
-        // Only at the end is it known whether what was packed is what it should be.
-        match content.into_inner().read(&mut [0]) {
-            Ok(0) => Ok(()),
-            Ok(_) => Err(damaged(&digest, "it is longer than its manifest says")),
-            Err(error) => Err(damaged(&digest, error)),
-        }
+        append_whole(tar, &blob_path(&digest), &digest, blob.size(), body.reader)
+    }
+}
+
+/// Appends a file of exactly `size` bytes: the reader must give what the header promises, or all that follows is garbage.
+pub(crate) fn append_whole<W: Write>(
+    tar: &mut tar::Builder<W>,
+    name: &str,
+    digest: &Digest,
+    size: u64,
+    content: impl Read,
+) -> Result<(), StoreError> {
+    let mut header = header(size);
+    let mut content = content.take(size);
+    tar.append_data(&mut header, name, &mut content)
+        .map_err(writing)?;
+    if content.limit() > 0 {
+        return Err(damaged(digest, "it is shorter than it should be"));
+    }
+    // Only at the end is it known whether what was packed is what it should be.
+    match content.into_inner().read(&mut [0]) {
+        Ok(0) => Ok(()),
+        Ok(_) => Err(damaged(digest, "it is longer than it should be")),
+        Err(error) => Err(damaged(digest, error)),
     }
 }
 
@@ -101,6 +134,20 @@ fn index(images: &[Image]) -> Result<Vec<u8>, StoreError> {
 
 /// What `docker load` looks for where it does not know the OCI layout.
 fn docker_manifest(images: &[Image]) -> Result<Vec<u8>, StoreError> {
+    list(images, blob_path, |image| {
+        let layers = image.manifest.layers().iter();
+        layers
+            .map(|layer| Ok(blob_path(&digest_of(layer)?)))
+            .collect()
+    })
+}
+
+/// The content of a `manifest.json`, given how configs and layers are called.
+pub(crate) fn list(
+    images: &[Image],
+    config: impl Fn(&Digest) -> String,
+    layers: impl Fn(&Image) -> Result<Vec<String>, StoreError>,
+) -> Result<Vec<u8>, StoreError> {
     let mut names: BTreeMap<&Digest, Vec<String>> = BTreeMap::new();
     for image in images {
         let own = names.entry(&image.id).or_default();
@@ -111,12 +158,8 @@ fn docker_manifest(images: &[Image]) -> Result<Vec<u8>, StoreError> {
         let Some(names) = names.remove(&image.id) else {
             continue;
         };
-        let mut layers = Vec::new();
-        for layer in image.manifest.layers() {
-            layers.push(blob_path(&digest_of(layer)?));
-        }
-        let config = blob_path(&image.id);
-        entries.push(json!({ "Config": config, "RepoTags": names, "Layers": layers }));
+        let layers = layers(image)?;
+        entries.push(json!({ "Config": config(&image.id), "RepoTags": names, "Layers": layers }));
     }
     document(&entries)
 }
@@ -125,7 +168,7 @@ fn blob_path(digest: &Digest) -> String {
     format!("blobs/{}/{}", digest.algorithm().name(), digest.hex())
 }
 
-fn append<W: Write>(
+pub(crate) fn append<W: Write>(
     tar: &mut tar::Builder<W>,
     name: &str,
     content: &[u8],
@@ -144,7 +187,7 @@ fn header(size: u64) -> tar::Header {
     header
 }
 
-fn writing(source: io::Error) -> StoreError {
+pub(crate) fn writing(source: io::Error) -> StoreError {
     StoreError::Io {
         doing: "writing",
         path: "the archive".into(),

@@ -25,6 +25,27 @@ pub(crate) struct Args {
     kind: Option<Kind>,
 }
 
+/// Shows all that is known of images, as JSON.
+#[derive(clap::Args)]
+pub(crate) struct ImageArgs {
+    /// Names or ids
+    #[arg(required = true, value_name = "IMAGE")]
+    names: Vec<String>,
+    /// Print parts of it: text with paths in braces, like {{.Config.Env}} or {{json .Config}}
+    #[arg(short, long, value_name = "TEMPLATE")]
+    format: Option<String>,
+}
+
+impl From<ImageArgs> for Args {
+    fn from(args: ImageArgs) -> Self {
+        Self {
+            names: args.names,
+            format: args.format,
+            kind: Some(Kind::Image),
+        }
+    }
+}
+
 /// What may be shown.
 #[derive(Clone, Copy, clap::ValueEnum)]
 enum Kind {

@@ -1,6 +1,7 @@
 //! `dhow load`
 
-use std::io::{IsTerminal, Read};
+use std::io::IsTerminal;
+use std::os::fd::AsFd as _;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -9,7 +10,7 @@ use anyhow::Context as _;
 use crate::context::Context;
 use crate::progress;
 
-/// Takes images from an OCI archive.
+/// Takes images from an archive, OCI's or Docker's.
 #[derive(clap::Args)]
 pub(crate) struct Args {
     /// The file [default: standard input]
@@ -21,14 +22,14 @@ pub(crate) struct Args {
 }
 
 pub(crate) fn run(args: &Args, context: &Context) -> anyhow::Result<ExitCode> {
-    let input: Box<dyn Read + Send> = match &args.input {
-        Some(path) => Box::new(fs_err::File::open(path)?),
+    let input = match &args.input {
+        Some(path) => fs_err::File::open(path)?.into_file(),
         None => {
             anyhow::ensure!(
                 !std::io::stdin().is_terminal(),
                 "there is no archive on standard input; name a file with -i"
             );
-            Box::new(std::io::stdin())
+            std::fs::File::from(std::io::stdin().as_fd().try_clone_to_owned()?)
         }
     };
     let progress = progress::reporter(args.quiet);

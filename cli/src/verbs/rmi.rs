@@ -2,6 +2,7 @@
 
 use std::process::ExitCode;
 
+use super::system::prune::print_removed;
 use crate::context::Context;
 
 /// Removes images' names, and what then nothing uses.
@@ -20,14 +21,7 @@ pub(crate) fn run(args: &Args, context: &Context) -> anyhow::Result<ExitCode> {
     let mut failures = Vec::new();
     for name in &args.images {
         match store.remove(name, args.force) {
-            Ok(removed) => {
-                for reference in removed.untagged {
-                    println!("Untagged: {}", reference.familiar());
-                }
-                for id in removed.deleted {
-                    println!("Deleted: {id}");
-                }
-            }
+            Ok(removed) => print_removed(&removed),
             Err(error)
                 if args.force && error.kind() == dhow_image_store::StoreErrorKind::NotFound =>
             {

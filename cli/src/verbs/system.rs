@@ -2,7 +2,7 @@
 
 mod check;
 mod df;
-mod prune;
+pub(super) mod prune;
 
 use std::process::ExitCode;
 

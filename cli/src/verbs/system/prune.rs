@@ -3,6 +3,8 @@
 use std::io::{BufRead as _, IsTerminal as _};
 use std::process::ExitCode;
 
+use dhow_image_store::Removed;
+
 use crate::context::Context;
 use crate::table::human_size;
 
@@ -18,36 +20,45 @@ pub(crate) struct Args {
 }
 
 pub(super) fn run(args: &Args, context: &Context) -> anyhow::Result<ExitCode> {
-    if !args.force && !confirmed(args.all)? {
+    let images = which_images(args.all);
+    if !args.force && !confirmed(&format!("the build cache and {images}"))? {
         return Ok(ExitCode::SUCCESS);
     }
     let store = context.store()?;
     if args.all {
-        let removed = store.untag_unused()?;
-        for reference in removed.untagged {
-            println!("Untagged: {}", reference.familiar());
-        }
-        for id in removed.deleted {
-            println!("Deleted: {id}");
-        }
+        print_removed(&store.untag_unused()?);
     }
     let collected = store.prune()?;
     println!("Total reclaimed space: {}", human_size(collected.bytes));
     Ok(ExitCode::SUCCESS)
 }
 
-fn confirmed(all: bool) -> anyhow::Result<bool> {
+/// What a pruning of images removes, in words.
+pub(crate) fn which_images(all: bool) -> &'static str {
+    match all {
+        true => "all images that no container uses",
+        false => "images without a name",
+    }
+}
+
+/// Tells which names and images are gone.
+pub(crate) fn print_removed(removed: &Removed) {
+    for reference in &removed.untagged {
+        println!("Untagged: {}", reference.familiar());
+    }
+    for id in &removed.deleted {
+        println!("Deleted: {id}");
+    }
+}
+
+/// Asks the person whether all this is to go.
+pub(crate) fn confirmed(what: &str) -> anyhow::Result<bool> {
     let stdin = std::io::stdin();
     anyhow::ensure!(
         stdin.is_terminal(),
         "there is nobody to ask whether to prune; say --force"
     );
-    let images = if all {
-        "all images that no container uses"
-    } else {
-        "images without a name"
-    };
-    eprint!("This removes the build cache and {images}. Go on? [y/N] ");
+    eprint!("This removes {what}. Go on? [y/N] ");
     let mut answer = String::new();
     stdin.lock().read_line(&mut answer)?;
     Ok(matches!(answer.trim(), "y" | "Y" | "yes"))

@@ -1,0 +1,154 @@
+//! `dhow history`
+
+use std::process::ExitCode;
+
+use dhow_image_store::Image;
+use serde_json::json;
+
+use crate::ago::ago;
+use crate::context::Context;
+use crate::table::{self, human_size};
+
+/// So much of a command is shown unless all of it is asked for.
+const WIDTH: usize = 45;
+
+/// Shows how an image came about, the latest step first.
+#[derive(clap::Args)]
+pub(crate) struct Args {
+    /// A name or id
+    image: String,
+    /// Show only ids
+    #[arg(short, long)]
+    quiet: bool,
+    /// Show whole ids and commands
+    #[arg(long)]
+    no_trunc: bool,
+    /// Sizes in bytes and exact times with =false
+    #[arg(short = 'H', long, default_value_t = true, default_missing_value = "true", num_args = 0..=1, require_equals = true, action = clap::ArgAction::Set)]
+    human: bool,
+    /// How to print: table, or a JSON object for each step
+    #[arg(long, default_value = "table")]
+    format: Format,
+}
+
+#[derive(Clone, Copy, Debug, clap::ValueEnum)]
+enum Format {
+    Table,
+    Json,
+}
+
+/// One step of the image's making.
+struct Step {
+    id: String,
+    created: String,
+    command: String,
+    size: u64,
+    comment: String,
+}
+
+pub(crate) fn run(args: &Args, context: &Context) -> anyhow::Result<ExitCode> {
+    let image = context.store()?.find(&args.image)?;
+    let steps = steps(&image);
+    if args.quiet {
+        for step in &steps {
+            println!("{}", shown_id(args, &step.id));
+        }
+        return Ok(ExitCode::SUCCESS);
+    }
+    match args.format {
+        Format::Json => {
+            for step in &steps {
+                println!(
+                    "{}",
+                    json!({
+                        "Comment": step.comment,
+                        "CreatedAt": step.created,
+                        "CreatedBy": step.command,
+                        "CreatedSince": since(&step.created),
+                        "ID": shown_id(args, &step.id),
+                        "Size": size(args, step.size),
+                    })
+                );
+            }
+        }
+        Format::Table => table::print(
+            &["IMAGE", "CREATED", "CREATED BY", "SIZE", "COMMENT"],
+            steps.iter().map(|step| row(args, step)).collect(),
+        ),
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// The image's steps, latest first. Steps that made a layer take theirs in order; an image whose config tells nothing has its layers.
+fn steps(image: &Image) -> Vec<Step> {
+    let mut sizes = image.layer_sizes().into_iter();
+    let history = image.config().history().as_deref().unwrap_or_default();
+    let mut steps: Vec<Step> = history
+        .iter()
+        .map(|step| Step {
+            id: "<missing>".to_owned(),
+            created: step.created().clone().unwrap_or_default(),
+            command: step.created_by().clone().unwrap_or_default(),
+            size: match step.empty_layer() {
+                Some(true) => 0,
+                _ => sizes.next().unwrap_or(0),
+            },
+            comment: step.comment().clone().unwrap_or_default(),
+        })
+        .collect();
+    steps.extend(sizes.map(|size| Step {
+        id: "<missing>".to_owned(),
+        created: String::new(),
+        command: String::new(),
+        size,
+        comment: String::new(),
+    }));
+    if let Some(last) = steps.last_mut() {
+        last.id = image.id().to_string();
+    }
+    steps.reverse();
+    steps
+}
+
+fn row(args: &Args, step: &Step) -> Vec<String> {
+    let created = match args.human {
+        true => since(&step.created),
+        false => step.created.clone(),
+    };
+    let command = step.command.replace(['\n', '\t'], " ");
+    let command = match command.char_indices().nth(WIDTH) {
+        Some(_) if !args.no_trunc => {
+            let kept: String = command.chars().take(WIDTH - 1).collect();
+            format!("{kept}…")
+        }
+        _ => command,
+    };
+    vec![
+        shown_id(args, &step.id),
+        created,
+        command,
+        size(args, step.size),
+        step.comment.clone(),
+    ]
+}
+
+fn since(created: &str) -> String {
+    match created {
+        "" => "N/A".to_owned(),
+        created => ago(created),
+    }
+}
+
+fn size(args: &Args, bytes: u64) -> String {
+    match args.human {
+        true => human_size(bytes),
+        false => bytes.to_string(),
+    }
+}
+
+fn shown_id(args: &Args, id: &str) -> String {
+    match (args.no_trunc, id.split_once(':')) {
+        (false, Some((_, hex))) => hex.chars().take(12).collect(),
+        _ => id.to_owned(),
+    }
+}
