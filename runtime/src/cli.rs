@@ -1,5 +1,6 @@
 //! The program's command line: runc's commands, flags, output and exit statuses.
 
+mod criu;
 mod flags;
 mod help;
 mod output;
@@ -250,6 +251,14 @@ fn dispatch(verb: &Verb, runtime: &Runtime, global: &Given, given: &Given) -> Re
         "features" => output::print_json(&commands::features()),
         "pause" => commands::pause(runtime, &given.id()?)?,
         "resume" => commands::resume(runtime, &given.id()?)?,
+        "checkpoint" => {
+            let options = criu::options(global, given)?;
+            commands::checkpoint(runtime, &given.id()?, &options)?;
+        }
+        "restore" => {
+            let options = criu::restore_options(global, given)?;
+            return Ok(ended(commands::restore(runtime, &given.id()?, &options)?));
+        }
         "update" => commands::update(runtime, &given.id()?, &requests::limits(given)?)?,
         other => {
             return Err(Error::Asked(format!(

@@ -1,22 +1,26 @@
 //! What the program's commands do, as functions.
 
+mod checkpoint;
 mod create;
 mod delete;
 mod exec;
 mod features;
 mod inspect;
 mod passed;
+mod restore;
 mod signal;
 mod start;
 mod template;
 mod update;
 
+pub use checkpoint::checkpoint;
 pub(crate) use create::connect;
 pub use create::{CreateOptions, Outcome, create, plan, run};
 pub use delete::delete;
 pub use exec::{ExecOptions, exec};
 pub use features::features;
 pub use inspect::{Listed, list, processes, state};
+pub use restore::{RestoreOptions, restore};
 pub use signal::kill;
 pub use start::start;
 pub use template::template;

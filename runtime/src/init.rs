@@ -11,6 +11,8 @@ mod program;
 mod root;
 mod scheduling;
 
+pub(crate) use mounts::hierarchy_name;
+
 use std::os::fd::{AsRawFd, OwnedFd};
 
 use oci_spec::runtime::Hook;

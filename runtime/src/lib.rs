@@ -9,6 +9,7 @@ pub mod cgroup;
 mod channel;
 pub mod commands;
 pub mod container;
+mod criu;
 pub mod error;
 mod foreground;
 pub mod hooks;
@@ -25,5 +26,6 @@ pub mod signals;
 pub mod spec;
 mod terminal;
 
+pub use criu::CriuOptions;
 pub use error::{Error, Kind};
 pub use init::StepError;

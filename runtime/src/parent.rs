@@ -4,7 +4,7 @@ mod clone;
 mod id_map;
 
 use std::os::fd::{AsFd, OwnedFd};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use oci_spec::runtime::{Hooks, LinuxResources, LinuxSeccomp};
 use rustix::event::{PollFd, PollFlags, Timespec};
@@ -71,6 +71,36 @@ impl Parent<'_> {
             .try_for_each(|step| self.step(step))
     }
 
+    /// Carries out the steps before any process is made.
+    ///
+    /// # Errors
+    /// The first that fails; nothing is cleaned up here.
+    pub(crate) fn run_until_clone(&mut self) -> Result<(), Error> {
+        let plan = self.plan;
+        let makes =
+            |step: &&Step| matches!(step, Step::Clone { .. } | Step::EnterPidNamespace { .. });
+        plan.of(Carrier::Parent)
+            .take_while(|step| !makes(step))
+            .try_for_each(|step| self.step(step))
+    }
+
+    /// Makes a directory beside the container's record.
+    pub(crate) fn make_directory(&self, name: &str) -> Result<PathBuf, Error> {
+        let dir = self
+            .dir
+            .as_ref()
+            .ok_or_else(|| Error::Asked("the container's directory is closed".to_owned()))?;
+        let path = dir.path().join(name);
+        rustix::fs::mkdir(&path, rustix::fs::Mode::from_raw_mode(0o700))
+            .map_err(|errno| Error::system(format!("make {}", path.display()), errno))?;
+        Ok(path)
+    }
+
+    /// Writes the process's id for others.
+    pub(crate) fn write_pid_file(&self, path: &Path) -> Result<(), Error> {
+        write_pid_file(path, self.made()?.pid)
+    }
+
     fn step(&mut self, step: &Step) -> Result<(), Error> {
         match step {
             Step::LocateCgroup { path } => {
@@ -107,7 +137,7 @@ impl Parent<'_> {
         }
     }
 
-    fn write_record(&self) -> Result<(), Error> {
+    pub(crate) fn write_record(&self) -> Result<(), Error> {
         match &self.dir {
             Some(dir) => Ok(dir.write_record(&self.record)?),
             None => Err(Error::Asked(
@@ -216,7 +246,7 @@ impl Parent<'_> {
     }
 
     /// Keeps the terminal, and gives it the size of the person's before the program looks at it.
-    fn take_console(&mut self, master: OwnedFd) {
+    pub(crate) fn take_console(&mut self, master: OwnedFd) {
         if let Ok(size) = rustix::termios::tcgetwinsize(rustix::stdio::stdin()) {
             // The relay tries again.
             let _ = rustix::termios::tcsetwinsize(&master, size);
@@ -239,7 +269,7 @@ impl Parent<'_> {
         Error::Step(StepError::other(message))
     }
 
-    fn run_hooks(&self, kind: HookKind) -> Result<(), Error> {
+    pub(crate) fn run_hooks(&self, kind: HookKind) -> Result<(), Error> {
         let status = match kind {
             HookKind::Poststart => Status::Running,
             _ => Status::Creating,
@@ -257,7 +287,7 @@ impl Parent<'_> {
     }
 
     /// What is known of the process goes into the record.
-    fn remember(&mut self, made: Made) {
+    pub(crate) fn remember(&mut self, made: Made) {
         if self.records {
             self.record.pid = made.pid;
             self.record.start_time = process_stat(made.pid).map_or(0, |(_, began)| began);

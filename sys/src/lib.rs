@@ -4,6 +4,7 @@
 
 pub mod bpf;
 pub mod clone;
+pub mod descriptor;
 pub mod entry;
 pub mod exec;
 pub mod mount;

@@ -96,7 +96,7 @@ fn parse_gid(text: &str) -> Result<u32, Error> {
 }
 
 fn parse_capability(name: &str) -> Result<Capability, Error> {
-    serde_json::from_value(serde_json::Value::String(name.to_owned()))
+    serde_json::from_slice(format!("{name:?}").as_bytes())
         .map_err(|_| Error::Asked(format!("--cap {name:?} is no capability")))
 }
 
@@ -194,7 +194,7 @@ fn read_resources(path: &Path) -> Result<LinuxResources, Error> {
     } else {
         text = std::fs::read_to_string(path).map_err(file_error)?;
     }
-    serde_json::from_str(&text)
+    serde_json::from_slice(text.as_bytes())
         .map_err(|error| Error::Asked(format!("{}: {error}", path.display())))
 }
 

@@ -52,7 +52,7 @@ pub enum Outcome {
     Ended(u8),
 }
 
-fn request(id: &str, options: &CreateOptions, starts: bool) -> CreateRequest {
+pub(super) fn request(id: &str, options: &CreateOptions, starts: bool) -> CreateRequest {
     CreateRequest {
         id: id.to_owned(),
         no_pivot: options.no_pivot,
@@ -129,6 +129,16 @@ pub fn run(runtime: &Runtime, id: &str, options: &CreateOptions) -> Result<Outco
         give_up(parent, &bundle.spec);
         return Err(error);
     }
+    finish(foreground, parent, options, &bundle)
+}
+
+/// What is left to do when a container runs: in the foreground, to wait for its end and remove it.
+pub(super) fn finish(
+    foreground: Option<Foreground>,
+    mut parent: Parent<'_>,
+    options: &CreateOptions,
+    bundle: &Bundle,
+) -> Result<Outcome, Error> {
     if let Some(dir) = &parent.dir {
         // Others may do with it what they will while this process only watches.
         dir.unlock();
@@ -156,7 +166,11 @@ fn attend(foreground: Foreground, parent: &mut Parent<'_>) -> Result<u8, Error> 
 }
 
 /// A terminal needs somebody who holds its other end.
-fn check_terminal(bundle: &Bundle, options: &CreateOptions, detached: bool) -> Result<(), Error> {
+pub(super) fn check_terminal(
+    bundle: &Bundle,
+    options: &CreateOptions,
+    detached: bool,
+) -> Result<(), Error> {
     let terminal = bundle
         .process()
         .is_some_and(|process| process.terminal().unwrap_or(false));
@@ -171,7 +185,7 @@ fn check_terminal(bundle: &Bundle, options: &CreateOptions, detached: bool) -> R
     }
 }
 
-fn prepare<'a>(
+pub(super) fn prepare<'a>(
     bundle: &'a Bundle,
     plan: &'a InitPlan,
     dir: ContainerDir,
@@ -251,7 +265,7 @@ pub(super) fn shown_to_taker(profile: &LinuxSeccomp) -> bool {
 }
 
 /// Undoes what a failed creation did.
-fn give_up(mut parent: Parent<'_>, spec: &Spec) {
+pub(super) fn give_up(mut parent: Parent<'_>, spec: &Spec) {
     parent.kill();
     if let Some(cgroup) = parent.cgroup.take()
         && let Err(error) = end_cgroup(&cgroup)

@@ -84,10 +84,23 @@ fn kill_init(record: &Record) {
         let _ = cgroup.thaw();
     }
     let _ = dhow_sys::signal::send(std::os::fd::AsFd::as_fd(&pidfd), 9);
+    await_pidfd(record, &pidfd);
+}
+
+/// Waits for the end of a container's init that is coming.
+pub(super) fn await_end(record: &Record) {
+    let pidfd = Pid::from_raw(record.pid)
+        .and_then(|pid| rustix::process::pidfd_open(pid, PidfdFlags::empty()).ok());
+    if let Some(pidfd) = pidfd {
+        await_pidfd(record, &pidfd);
+    }
+}
+
+fn await_pidfd(record: &Record, pidfd: &std::os::fd::OwnedFd) {
     let end = Instant::now() + PATIENCE;
     while is_alive(record.pid, record.start_time) && Instant::now() < end {
         let mut fds = [rustix::event::PollFd::new(
-            &pidfd,
+            pidfd,
             rustix::event::PollFlags::IN,
         )];
         let timeout = rustix::event::Timespec {

@@ -102,6 +102,11 @@ impl ContainerDir {
         &self.id
     }
 
+    /// Its path.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
     /// The open directory.
     pub fn fd(&self) -> BorrowedFd<'_> {
         self.fd.as_fd()

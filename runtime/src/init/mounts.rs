@@ -131,6 +131,15 @@ impl Init {
     }
 }
 
+/// The directory of a hierarchy in that of all.
+pub(crate) fn hierarchy_name(place: &PlaceRecord) -> String {
+    match &*place.controllers {
+        [] => "unified".to_owned(),
+        [named] if named.starts_with("name=") => named["name=".len()..].to_owned(),
+        controllers => controllers.join(","),
+    }
+}
+
 /// Mounts one hierarchy in the directory of all, with a link for each controller that it has in common with others.
 fn mount_hierarchy(
     top: &OwnedFd,
@@ -138,11 +147,7 @@ fn mount_hierarchy(
     namespaced: bool,
     options: &MountOptions,
 ) -> Result<(), StepError> {
-    let name = match &*place.controllers {
-        [] => "unified".to_owned(),
-        [named] if named.starts_with("name=") => named["name=".len()..].to_owned(),
-        controllers => controllers.join(","),
-    };
+    let name = hierarchy_name(place);
     let what = || format!("hierarchy {name}");
     // The directory of all is new and nobody else's yet, so plain names do in it.
     rustix::fs::mkdirat(top, &*name, Mode::from_raw_mode(0o755)).doing(what)?;
