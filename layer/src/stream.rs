@@ -6,6 +6,11 @@ use tar::{EntryType, Header};
 
 use crate::UnpackError;
 
+mod sparse;
+
+use sparse::Records;
+pub(crate) use sparse::Sparse;
+
 /// More than this no extension header may hold.
 const EXTENSION_LIMIT: u64 = 1 << 20;
 /// More extension headers than this no single entry may have.
@@ -35,6 +40,8 @@ pub(crate) struct Entry {
     pub(crate) gid: u32,
     pub(crate) mtime: (i64, u32),
     pub(crate) xattrs: Vec<(Vec<u8>, Vec<u8>)>,
+    /// Where a file's content belongs.
+    pub(crate) content: Sparse,
 }
 
 /// What extension headers say of the entry that follows them.
@@ -47,6 +54,7 @@ struct Extension {
     gid: Option<u32>,
     mtime: Option<(i64, u32)>,
     xattrs: Vec<(Vec<u8>, Vec<u8>)>,
+    sparse: Option<Records>,
 }
 
 /// A tar stream that is being read.
@@ -114,13 +122,19 @@ impl<R: Read> TarStream<R> {
 
     /// The next bytes of the current entry's content, at least one; empty at its end.
     pub(crate) fn content(&mut self) -> Result<&[u8], UnpackError> {
-        if self.left == 0 {
+        self.content_at_most(u64::MAX)
+    }
+
+    /// The same, and no more than `most`.
+    pub(crate) fn content_at_most(&mut self, most: u64) -> Result<&[u8], UnpackError> {
+        let most = most.min(self.left);
+        if most == 0 {
             return Ok(&[]);
         }
         if self.start == self.end && self.fill()? == 0 {
             return Err(self.malformed("the stream ends in the middle of an entry"));
         }
-        let have = (self.end - self.start).min(usize::try_from(self.left).unwrap_or(usize::MAX));
+        let have = (self.end - self.start).min(usize::try_from(most).unwrap_or(usize::MAX));
         let start = self.start;
         self.start += have;
         self.position += have as u64;
@@ -139,20 +153,19 @@ impl<R: Read> TarStream<R> {
         }
     }
 
-    /// How much content of the current entry is left.
-    pub(crate) fn left(&self) -> u64 {
-        self.left
-    }
-
     fn entry(
         &mut self,
         header: &Header,
         kind: EntryType,
         size: i64,
-        extension: Extension,
+        mut extension: Extension,
     ) -> Result<Entry, UnpackError> {
         let old = header.as_old();
-        let name = match extension.name {
+        let real = extension
+            .sparse
+            .as_mut()
+            .and_then(|records| records.name.take());
+        let name = match real.or(extension.name) {
             Some(name) => name,
             None => header.path_bytes().into_owned(),
         };
@@ -160,9 +173,22 @@ impl<R: Read> TarStream<R> {
             Some(size) => size,
             None => u64::try_from(size).map_err(|_| self.malformed("negative size"))?,
         };
+        let gnu_sparse = kind == EntryType::GNUSparse;
         let kind = self.kind(header, kind, &name)?;
         // Only a regular file has content; some writers give the size of a hard link's target.
-        self.set_content(if kind == Kind::Regular { size } else { 0 });
+        let size = if kind == Kind::Regular { size } else { 0 };
+        let content = match (&extension.sparse, gnu_sparse) {
+            _ if kind != Kind::Regular => Sparse::default(),
+            (_, true) => self.gnu_sparse(header, size)?,
+            (Some(records), _) => self.pax_sparse(records, size)?,
+            (None, _) => {
+                self.set_content(size);
+                Sparse::dense(size)
+            }
+        };
+        if content.stored() != self.left {
+            return Err(self.malformed("a sparse file's pieces are not what the tar has of it"));
+        }
         let id = |extended: Option<u32>, field: &[u8], what| match extended {
             Some(id) => Ok(id),
             None => u32::try_from(self.number(field, what)?)
@@ -183,6 +209,7 @@ impl<R: Read> TarStream<R> {
                 None => (self.number(&old.mtime, "time")?, 0),
             },
             xattrs: extension.xattrs,
+            content,
             name,
             kind,
         })
@@ -197,18 +224,13 @@ impl<R: Read> TarStream<R> {
         Ok(match kind {
             // Before POSIX a directory was a file whose name ends in a slash.
             EntryType::Regular | EntryType::Continuous if name.ends_with(b"/") => Kind::Directory,
-            EntryType::Regular | EntryType::Continuous => Kind::Regular,
+            EntryType::Regular | EntryType::Continuous | EntryType::GNUSparse => Kind::Regular,
             EntryType::Link => Kind::HardLink,
             EntryType::Symlink => Kind::Symlink,
             EntryType::Directory => Kind::Directory,
             EntryType::Char => Kind::CharDevice(device().0, device().1),
             EntryType::Block => Kind::BlockDevice(device().0, device().1),
             EntryType::Fifo => Kind::Fifo,
-            EntryType::GNUSparse => {
-                return Err(self.malformed(
-                    "sparse entries are not supported; write the tar without --sparse",
-                ));
-            }
             other => {
                 return Err(self.malformed(format!(
                     "an entry of the unknown type {:?}",
@@ -271,10 +293,9 @@ impl<R: Read> TarStream<R> {
                 b"gid" => extension.gid = Some(text_number(value).ok_or_else(bad)?),
                 b"mtime" => extension.mtime = Some(pax_time(value).ok_or_else(bad)?),
                 _ => {
-                    if key.starts_with(b"GNU.sparse.") {
-                        return Err(self.malformed(
-                            "sparse entries are not supported; write the tar without --sparse",
-                        ));
+                    if let Some(key) = key.strip_prefix(b"GNU.sparse.") {
+                        let records = extension.sparse.get_or_insert_default();
+                        records.take(key, value).ok_or_else(bad)?;
                     }
                     if let Some(name) = key.strip_prefix(b"SCHILY.xattr.") {
                         extension.xattrs.push((name.to_vec(), value.to_vec()));

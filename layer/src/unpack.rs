@@ -14,7 +14,7 @@ use rustix::process::{Gid, Uid};
 use crate::attributes::{is_kept, set_opaque, times};
 use crate::options::{ExtractOptions, Extracted, UnpackOptions, Unpacked, XattrFlavour};
 use crate::place::{Places, Room, is_below, lossy, open_made, refused, split, stat, wrote};
-use crate::stream::{Entry, Kind, TarStream};
+use crate::stream::{Entry, Kind, Sparse, TarStream};
 use crate::{OPAQUE, UnpackError, WHITEOUT};
 
 /// Zeros of this length at a multiple of it are left out of the file.
@@ -230,7 +230,7 @@ impl Unpacker<'_> {
         let make = || rustix::fs::openat(parent, name, flags, Mode::RUSR | Mode::WUSR);
         let made = self.make_at(parent, name, path, make)?;
         let file = made.map_err(wrote(path, "make the file"))?;
-        write_content(stream, &file, path)?;
+        write_content(stream, &entry.content, &file, path)?;
         finish(file.as_fd(), entry)?;
         rustix::fs::futimens(&file, &times(entry.mtime)).map_err(wrote(path, "set its time"))
     }
@@ -355,36 +355,38 @@ fn finish(file: BorrowedFd<'_>, entry: &Entry) -> Result<(), UnpackError> {
 
 fn write_content<R: Read>(
     stream: &mut TarStream<R>,
+    content: &Sparse,
     file: &OwnedFd,
     path: &[u8],
 ) -> Result<(), UnpackError> {
-    let size = stream.left();
-    let mut position: u64 = 0;
     let mut written: u64 = 0;
-    loop {
-        let piece = stream.content()?;
-        if piece.is_empty() {
-            break;
-        }
-        let mut rest = piece;
-        while !rest.is_empty() {
-            let data = data_length(rest);
-            let mut at = position;
-            let mut pending = &rest[..data];
-            while !pending.is_empty() {
-                let count = rustix::io::pwrite(file, pending, at)
-                    .map_err(wrote(path, "write its content"))?;
-                pending = &pending[count..];
-                at += count as u64;
-                written = at;
+    for segment in &content.segments {
+        let mut position = segment.offset;
+        let end = segment.offset + segment.length;
+        while position < end {
+            let mut rest = stream.content_at_most(end - position)?;
+            if rest.is_empty() {
+                break;
             }
-            let zeros = zero_length(&rest[data..]);
-            position += (data + zeros) as u64;
-            rest = &rest[data + zeros..];
+            while !rest.is_empty() {
+                let data = data_length(rest);
+                let mut at = position;
+                let mut pending = &rest[..data];
+                while !pending.is_empty() {
+                    let count = rustix::io::pwrite(file, pending, at)
+                        .map_err(wrote(path, "write its content"))?;
+                    pending = &pending[count..];
+                    at += count as u64;
+                    written = at;
+                }
+                let zeros = zero_length(&rest[data..]);
+                position += (data + zeros) as u64;
+                rest = &rest[data + zeros..];
+            }
         }
     }
-    if written < size {
-        rustix::fs::ftruncate(file, size).map_err(wrote(path, "set its size"))?;
+    if written < content.size {
+        rustix::fs::ftruncate(file, content.size).map_err(wrote(path, "set its size"))?;
     }
     Ok(())
 }

@@ -276,6 +276,93 @@ fn zeros_become_holes() {
     assert!(blocks * 512 < 1 << 20, "{blocks} blocks");
 }
 
+/// Every form in which GNU tar leaves holes out.
+#[test]
+fn sparse_files_of_gnu_tar() {
+    let source = tempfile::tempdir().unwrap();
+    let sparse = File::create(source.path().join("sparse")).unwrap();
+    // More pieces than a header has room for, a hole at the end, and a name that needs an extension of its own.
+    let mut content = vec![0; 8 << 20];
+    for piece in 0..40 {
+        let at = piece * 150_000 + 4096;
+        std::os::unix::fs::FileExt::write_at(&sparse, b"piece", at as u64).unwrap();
+        content[at..at + 5].copy_from_slice(b"piece");
+    }
+    sparse.set_len(8 << 20).unwrap();
+    let long = "n".repeat(150);
+    let copied = std::process::Command::new("cp")
+        .arg("--sparse=always")
+        .args([source.path().join("sparse"), source.path().join(&long)])
+        .status();
+    assert!(copied.unwrap().success());
+    std::fs::write(source.path().join("whole"), "whole").unwrap();
+    let forms: [&[&str]; 4] = [
+        &["--format=gnu"],
+        &["--format=posix", "--sparse-version=0.0"],
+        &["--format=posix", "--sparse-version=0.1"],
+        &["--format=posix", "--sparse-version=1.0"],
+    ];
+    for form in forms {
+        let tar = std::process::Command::new("tar")
+            .args(form)
+            .args(["--sparse", "--owner=0", "--group=0", "-cf", "-", "-C"])
+            .arg(source.path())
+            .args(["sparse", &long, "whole"])
+            .output()
+            .unwrap();
+        assert!(tar.stdout.len() < 1 << 20, "{form:?} left no holes out");
+        let place = Place::new();
+        place.unpack(tar.stdout.as_slice()).unwrap();
+        for name in ["sparse", &long] {
+            let file = place.tree().join(name);
+            assert!(std::fs::read(&file).unwrap() == content, "{form:?} {name}");
+            assert!(file.metadata().unwrap().blocks() * 512 < 1 << 20);
+        }
+        assert_eq!(place.text("whole"), "whole");
+        // Cut off anywhere it is refused, or is the same as far as it goes.
+        for length in (0..tar.stdout.len().min(40_000)).step_by(512) {
+            let _ = Place::new().unpack(&tar.stdout[..length]);
+        }
+    }
+}
+
+#[test]
+fn sparse_maps_that_lie_are_refused() {
+    let record = |key: &str, value: &str| {
+        let rest = format!(" GNU.sparse.{key}={value}\n");
+        let mut length = rest.len() + 1;
+        while length.to_string().len() + rest.len() != length {
+            length = length.to_string().len() + rest.len();
+        }
+        format!("{length}{rest}")
+    };
+    for (map, size, content) in [
+        ("0,5,3,5", "100", "0123456789"),
+        ("50,10", "55", "0123456789"),
+        ("0,20", "100", "0123456789"),
+        ("0", "100", ""),
+        ("18446744073709551615,2", "100", "01"),
+        ("0,x", "100", "0"),
+    ] {
+        let records = record("size", size) + &record("map", map);
+        let tar = tar(|tar| {
+            raw(tar, EntryType::XHeader, "x", "", records.as_bytes());
+            file(tar, "f", content.as_bytes());
+        });
+        let error = Place::new().unpack(tar.as_slice()).unwrap_err();
+        assert!(matches!(error, UnpackError::Malformed { .. }), "{error}");
+    }
+    // A map in the content that never ends.
+    let records = record("major", "1") + &record("minor", "0") + &record("realsize", "10");
+    for content in ["9".repeat(600), "1\n".repeat(2 << 20), "2\n0\n1\n".into()] {
+        let tar = tar(|tar| {
+            raw(tar, EntryType::XHeader, "x", "", records.as_bytes());
+            file(tar, "f", content.as_bytes());
+        });
+        Place::new().unpack(tar.as_slice()).unwrap_err();
+    }
+}
+
 #[test]
 fn extracting_stays_in_the_root_and_merges() {
     let place = Place::new();
