@@ -2,7 +2,14 @@
 # Boots the distribution's own kernel in qemu, with the built programs in an initramfs, and runs tests/vm/checks.sh there:
 # what a machine with hybrid cgroups, or a root without CAP_SYS_RESOURCE, cannot show. The processor is emulated, so that it runs anywhere.
 # Needs the packages qemu-system-x86, cpio and busybox-static; the kernel is downloaded and unpacked under target/, not installed.
-# DHOW_VM_RUNTIME=/usr/sbin/runc runs the checks of the runtime with another one, to see what is the checks' fault.
+# DHOW_VM_RUNTIME=/usr/sbin/runc runs the checks of the runtime with another one, to see what is the checks' fault;
+# DHOW_VM_ONLY="criu cgroups" only the files of checks that are named.
+#
+# Each file tests/vm/NAME.sh is a family of checks. Lines at its top say what it needs:
+#   # vm-modes: v2 v1                        in which guests it runs
+#   # vm-programs: criu                      programs of this machine that come along with their libraries, and the packages are in the Makefile
+#   # vm-modules: dm_flakey                  modules of the guest's kernel, which come along with those that they need
+#   # vm-cmdline: apparmor=1                 words for the kernel's command line
 # usage: test-vm.sh DIRECTORY-OF-PROGRAMS [v2|v1]...
 set -eu
 programs=$(cd "${1:?usage: test-vm.sh DIRECTORY-OF-PROGRAMS [v2|v1]...}" && pwd)
@@ -51,26 +58,38 @@ module_closure() {
         END { if (wanted in path) { n = split(needs[path[wanted]], need, " "); for (i = n; i > 0; i--) print need[i]; print path[wanted] } }' "$modules/modules.dep"
 }
 
+# What the families of checks need, by the word at the top of their files.
+wanted() {
+    for family in $families; do sed -n "s/^# vm-$1: //p" "$here/tests/vm/$family.sh"; done | tr ' ' '\n' | sed '/^$/d' | sort -u
+}
+
+# A program of this machine with its libraries, under its own name in /bin.
+bring_program() {
+    path=$(command -v "$1") || { echo "test-vm: $1 is not installed" >&2; return 1; }
+    cp -L "$path" "$tree/bin/"
+    { ldd "$path" 2>/dev/null || :; } | grep -o '/[^ ]*' | while read -r library; do
+        [ -e "$tree$library" ] || install -D "$library" "$tree$library"
+    done
+}
+
 initramfs() {
     tree=$work/initramfs
-    mkdir -p "$tree/bin" "$tree/modules" "$tree/dev" "$tree/proc" "$tree/sys" "$tree/tmp" "$tree/vm"
+    mkdir -p "$tree/bin" "$tree/modules" "$tree/dev" "$tree/proc" "$tree/sys" "$tree/tmp" "$tree/vm/families"
     cp "$(command -v busybox)" "$tree/bin/busybox"
     for program in dhow dhow-runtime dhow-monitor; do
         cp "$programs/$program" "$tree/bin/"
         # Symbols are of no use there, and the whole tree is memory of the guest.
         strip "$tree/bin/$program" 2>/dev/null || :
     done
-    if [ -n "${DHOW_VM_RUNTIME:-}" ]; then
-        cp "$DHOW_VM_RUNTIME" "$tree/bin/"
-        ldd "$DHOW_VM_RUNTIME" | grep -o '/[^ ]*' | while read -r library; do install -D "$library" "$tree$library"; done
-    fi
-    for module in overlay loop virtio_pci virtio_blk; do module_closure "$module"; done | awk '!seen[$0]++' |
+    for program in $(wanted programs) ${DHOW_VM_RUNTIME:-}; do bring_program "$program"; done
+    for module in overlay loop virtio_pci virtio_blk $(wanted modules); do module_closure "$module"; done | awk '!seen[$0]++' |
         while read -r path; do
             cp "$modules/$path" "$tree/modules/"
             basename "$path" >>"$tree/modules/order"
         done
     "$here/scripts/busybox-rootfs.sh" "$tree/vm/busybox.tar"
-    cp "$here"/tests/vm/*.sh "$tree/vm/"
+    cp "$here/tests/vm/checks.sh" "$here/tests/vm/bundle.sh" "$tree/vm/"
+    for family in $families; do cp "$here/tests/vm/$family.sh" "$tree/vm/families/"; done
     cp "$here/tests/vm/init.sh" "$tree/init"
     chmod 755 "$tree/init"
     (cd "$tree" && find . | cpio --quiet -o -H newc -R 0:0) >"$work/initramfs.cpio"
@@ -81,10 +100,12 @@ boot() {
     echo "== $1 on Linux $version"
     # A disk to write to at a limited rate, sparse; the guest formats it.
     truncate -s 1G "$work/disk"
+    # Before anybody looks into it.
+    : >"$work/output"
     timeout "$limit" qemu-system-x86_64 -machine q35,accel=tcg -cpu max -smp 2 -m 1536 -nographic -no-reboot -nic none \
         -kernel "$kernel/boot/vmlinuz-$version" -initrd "$work/initramfs.cpio" \
         -drive "file=$work/disk,if=virtio,format=raw,cache=unsafe" \
-        -append "console=ttyS0 loglevel=3 panic=-1 dhow.mode=$1${DHOW_VM_RUNTIME:+ dhow.runtime=${DHOW_VM_RUNTIME##*/}}" </dev/null >"$work/output" 2>&1 &
+        -append "console=ttyS0 loglevel=3 panic=-1 dhow.mode=$1 $(wanted cmdline | tr '\n' ' ')${DHOW_VM_RUNTIME:+ dhow.runtime=${DHOW_VM_RUNTIME##*/}}" </dev/null >"$work/output" 2>&1 &
     qemu=$!
     # Printed as it comes, without what the firmware and the kernel say.
     tail -n +1 -f --pid="$qemu" "$work/output" 2>/dev/null | LC_ALL=C sed -nu 's/\r$//; s/^.*dhow-vm: /dhow-vm: /; /^\[ *[0-9.]*\] /d; /^dhow-vm: /,$p'
@@ -108,6 +129,14 @@ package=$(fetch_kernel)
 version=${package#linux-image-}
 kernel=$place/$package
 modules=$kernel/lib/modules/$version
+families=$(cd "$here/tests/vm" && for file in *.sh; do
+    name=${file%.sh}
+    case "$name ${DHOW_VM_ONLY:+only}" in
+    init\ * | checks\ * | bundle\ *) ;;
+    *' only') case " $DHOW_VM_ONLY " in *" $name "*) echo "$name" ;; esac ;;
+    *) echo "$name" ;;
+    esac
+done)
 initramfs
 [ $# -gt 0 ] || set -- v2 v1
 failed=

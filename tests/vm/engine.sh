@@ -1,4 +1,5 @@
 # Checks of dhow itself: an image from the tar of busybox, run with limits. Read by checks.sh.
+# vm-modes: v2 v1
 # shellcheck shell=sh
 
 engine_imports_and_runs() {
