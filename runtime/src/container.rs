@@ -257,7 +257,7 @@ pub fn is_alive(pid: i32, start_time: u64) -> bool {
 /// A process's state letter and when it began, in clock ticks since boot. One whose first thread has ended before others is
 /// not told as a zombie.
 pub fn process_stat(pid: i32) -> Option<(u8, u64)> {
-    let text = std::fs::read(format!("/proc/{pid}/stat")).ok()?;
+    let text = crate::procfs::read_record(Path::new(&format!("/proc/{pid}/stat"))).ok()?;
     // The name stands in brackets and may hold anything, brackets too.
     let after = text.iter().rposition(|byte| *byte == b')')? + 2;
     let rest = std::str::from_utf8(text.get(after..)?).ok()?;

@@ -158,6 +158,8 @@ pub(crate) struct Init {
     /// The directory of devices that is open.
     device_dir: Option<(std::path::PathBuf, OwnedFd)>,
     mask: mask::MaskSources,
+    /// Descriptors of the host's and of mounts that are not needed any more; closed together.
+    spent: Vec<OwnedFd>,
     terminal: Option<console::Terminal>,
     program: Option<program::Found>,
     /// The listener of the filter of system calls.
@@ -171,6 +173,7 @@ impl Init {
             root: None,
             device_dir: None,
             mask: mask::MaskSources::default(),
+            spent: Vec::new(),
             terminal: None,
             program: None,
             listener: None,
@@ -225,10 +228,22 @@ impl Init {
         how: impl Fn(&RootDir) -> Result<(), StepError>,
     ) -> Result<(), StepError> {
         how(self.root()?)?;
-        self.root = None;
-        self.device_dir = None;
-        self.mask = mask::MaskSources::default();
+        let root = self.root.take().map(RootDir::into_fd);
+        let dir = self.device_dir.take().map(|(_, dir)| dir);
+        let mask = std::mem::take(&mut self.mask).into_fds();
+        self.spent.extend(root.into_iter().chain(dir).chain(mask));
+        dhow_sys::exec::close_all(std::mem::take(&mut self.spent));
         Ok(())
+    }
+
+    /// Takes descriptors that have served, to be closed by few calls.
+    fn spend<const N: usize>(&mut self, fds: [OwnedFd; N]) {
+        /// So many are open at most: a process may have few.
+        const MOST: usize = 128;
+        self.spent.extend(fds);
+        if self.spent.len() >= MOST {
+            dhow_sys::exec::close_all(std::mem::take(&mut self.spent));
+        }
     }
 
     fn channel(&self) -> Result<&Channel, StepError> {
@@ -295,7 +310,7 @@ impl Init {
             Step::AwaitHooks => self.await_hooks(),
             Step::RunHooks { kind, .. } => self.run_hooks(*kind),
             Step::MaskIfPresent { path } => self.mask(path),
-            Step::ReadonlyIfPresent { path } => mask::make_read_only(self.root()?, path),
+            Step::ReadonlyIfPresent { path } => self.make_read_only(path),
             Step::ReadonlyRoot => root::make_read_only(self.root()?),
             Step::PivotRoot => self.leave_host(root::pivot),
             Step::MoveRoot => self.leave_host(root::move_over),

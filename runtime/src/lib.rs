@@ -19,6 +19,7 @@ mod listener;
 pub mod log;
 mod parent;
 pub mod plan;
+mod procfs;
 pub mod protect;
 mod root_dir;
 pub mod seccomp;

@@ -38,6 +38,9 @@ fn is_protected(own: &OwnedFd) -> bool {
 /// # Errors
 /// When neither way works.
 pub fn ensure() -> Result<(), Error> {
+    if dhow_sys::entry::is_protected() {
+        return Ok(());
+    }
     let own = rustix::fs::open(OWN, OFlags::PATH | OFlags::CLOEXEC, Mode::empty())
         .map_err(|errno| Error::system("find the program's own file", errno))?;
     if is_protected(&own) {

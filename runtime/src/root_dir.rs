@@ -27,6 +27,10 @@ impl RootDir {
         Self { fd }
     }
 
+    pub(crate) fn into_fd(self) -> OwnedFd {
+        self.fd
+    }
+
     pub(crate) fn fd(&self) -> BorrowedFd<'_> {
         self.fd.as_fd()
     }
@@ -71,7 +75,7 @@ impl RootDir {
             answer => return answer,
         }
         match kind {
-            TargetKind::Directory => return self.make_directories(path),
+            TargetKind::Directory => return self.make_missing(path, 40),
             TargetKind::File => self.make_file(path, 40)?,
         }
         self.resolve(path)
@@ -107,17 +111,19 @@ impl RootDir {
     }
 
     fn make_directories_within(&self, path: &Path, links: u32) -> Result<OwnedFd> {
-        let open = || {
-            self.open(
-                path,
-                OFlags::PATH | OFlags::DIRECTORY,
-                ResolveFlags::empty(),
-            )
-        };
-        match open() {
-            Err(Errno::NOENT) if links > 0 => {}
-            answer => return answer,
+        match self.open_directory(path) {
+            Err(Errno::NOENT) if links > 0 => self.make_missing(path, links),
+            answer => answer,
         }
+    }
+
+    fn open_directory(&self, path: &Path) -> Result<OwnedFd> {
+        let flags = OFlags::PATH | OFlags::DIRECTORY;
+        self.open(path, flags, ResolveFlags::empty())
+    }
+
+    /// Makes a directory that was not there a moment ago.
+    fn make_missing(&self, path: &Path, links: u32) -> Result<OwnedFd> {
         // What is missing has no links yet, so above it `..` would be the only way out of what was looked up.
         let name = match path.components().next_back() {
             Some(Component::Normal(name)) => name,
@@ -125,11 +131,12 @@ impl RootDir {
         };
         let above = path.parent().unwrap_or(Path::new("/"));
         let parent = self.make_directories_within(above, links - 1)?;
-        if let Some(target) = link_target(parent.as_fd(), path, name) {
+        if !make_directory(parent.as_fd(), name)?
+            && let Some(target) = link_target(parent.as_fd(), path, name)
+        {
             return self.make_directories_within(&target, links - 1);
         }
-        make_directory(parent.as_fd(), name)?;
-        open()
+        self.open_directory(path)
     }
 }
 
@@ -142,9 +149,11 @@ fn link_target(parent: BorrowedFd<'_>, path: &Path, name: &OsStr) -> Option<Path
     Some(crate::plan::clean(&above.join(target)))
 }
 
-fn make_directory(parent: BorrowedFd<'_>, name: &OsStr) -> Result<()> {
+/// Makes a directory; whether there was nothing of that name.
+fn make_directory(parent: BorrowedFd<'_>, name: &OsStr) -> Result<bool> {
     match rustix::fs::mkdirat(parent, name, Mode::from_raw_mode(0o755)) {
-        Ok(()) | Err(Errno::EXIST) => Ok(()),
+        Ok(()) => Ok(true),
+        Err(Errno::EXIST) => Ok(false),
         Err(error) => Err(error),
     }
 }

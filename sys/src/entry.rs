@@ -1,5 +1,7 @@
 //! How a program begins: out of the reach of containers before the C library begins, and without what it does not need.
 
+use std::sync::atomic::{AtomicBool, Ordering};
+
 /// Makes `main` of a program (`#![no_main]`) of a function that gives the exit status.
 ///
 /// Rust's own beginning reads /proc/self/maps and sets up a second stack and three handlers to say in words that the stack
@@ -26,9 +28,20 @@ pub fn run(main: fn() -> u8) -> ! {
         crate::exec::exit_now(125);
     }
     crate::signal::ignore_broken_pipes();
+    take_memory_in_large_pieces();
     let status = std::panic::catch_unwind(main).unwrap_or(101);
     // Flushes standard output, and runs what is registered to run at the end.
     std::process::exit(i32::from(status))
+}
+
+/// Lets the allocator ask the kernel seldom, and give nothing back: a command is short. What is not touched costs nothing.
+fn take_memory_in_large_pieces() {
+    #[cfg(target_env = "gnu")]
+    // SAFETY: both parameters take any size; there is one thread.
+    unsafe {
+        libc::mallopt(libc::M_TOP_PAD, 1 << 20);
+        libc::mallopt(libc::M_TRIM_THRESHOLD, 64 << 20);
+    }
 }
 
 /// Puts /dev/null where a standard stream is closed.
@@ -49,6 +62,15 @@ fn open_standard_streams() -> rustix::io::Result<()> {
         }
     }
     Ok(())
+}
+
+/// Whether the entry point has found this process executed from a read-only mount.
+static PROTECTED: AtomicBool = AtomicBool::new(false);
+
+/// Whether this process is known to have been executed from where nobody can write. Where it is not known it may be so
+/// nevertheless.
+pub fn is_protected() -> bool {
+    PROTECTED.load(Ordering::Relaxed)
 }
 
 /// The entry point of the ELF file (the linker's `-e dhow_entry`), before the C library's `_start`.
@@ -196,8 +218,12 @@ mod first {
                 libc::SYS_fstatfs,
                 [file, system.as_mut_ptr() as usize, 0, 0, 0],
             );
+            if answer < 0 {
+                return -1;
+            }
             let mount = system.as_ptr().cast::<u64>().add(STATFS_FLAGS).read();
-            if answer < 0 || mount & libc::ST_RDONLY != 0 {
+            if mount & libc::ST_RDONLY != 0 {
+                super::PROTECTED.store(true, super::Ordering::Relaxed);
                 return -1;
             }
             let flags = libc::OPEN_TREE_CLONE as usize

@@ -1,7 +1,7 @@
 //! Becoming another program, and the descriptors that pass over.
 
 use std::ffi::{CStr, CString};
-use std::os::fd::{AsRawFd, BorrowedFd};
+use std::os::fd::{AsRawFd, BorrowedFd, IntoRawFd, OwnedFd, RawFd};
 
 use rustix::io::{Errno, Result};
 
@@ -68,9 +68,55 @@ pub fn close_on_exec_from(first: u32) -> Result<()> {
     crate::check(answer).map(drop)
 }
 
+/// Closes descriptors, those with neighbouring numbers by one call.
+pub fn close_all(fds: Vec<OwnedFd>) {
+    let mut numbers: Vec<RawFd> = fds.into_iter().map(IntoRawFd::into_raw_fd).collect();
+    numbers.sort_unstable();
+    for run in numbers.chunk_by(|one, next| one + 1 == *next) {
+        let [first, .., last] = run else {
+            close(run[0]);
+            continue;
+        };
+        // SAFETY: each number in the range was taken out of an OwnedFd above, so nobody else closes or uses it.
+        let answer = unsafe { libc::syscall(libc::SYS_close_range, *first, *last, 0) };
+        if answer == -1 {
+            // Before Linux 5.9.
+            run.iter().copied().for_each(close);
+        }
+    }
+}
+
+fn close(number: RawFd) {
+    // SAFETY: only called for numbers that were taken out of an OwnedFd.
+    unsafe {
+        libc::close(number);
+    }
+}
+
 /// Ends this process at once, without running what was registered to run at its end: a forked copy must not do the
 /// original's work.
 pub fn exit_now(status: i32) -> ! {
     // SAFETY: _exit is always allowed and does not return.
     unsafe { libc::_exit(status) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::fd::AsFd;
+
+    #[test]
+    fn all_are_closed_and_no_other() {
+        let open = || rustix::event::eventfd(0, rustix::event::EventfdFlags::CLOEXEC).unwrap();
+        let (first, kept, others) = (open(), open(), [open(), open(), open()]);
+        let mut numbers = vec![first.as_raw_fd()];
+        numbers.extend(others.iter().map(AsRawFd::as_raw_fd));
+        close_all([first].into_iter().chain(others).collect());
+        for number in numbers {
+            let path = format!("/proc/self/fd/{number}");
+            assert!(std::fs::symlink_metadata(path).is_err(), "{number}");
+        }
+        rustix::io::write(kept.as_fd(), &1u64.to_ne_bytes()).unwrap();
+        close_all(Vec::new());
+    }
 }

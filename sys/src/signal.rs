@@ -36,6 +36,11 @@ pub fn ignore_broken_pipes() {
 /// Gives the next program a fresh start: no signal blocked, and none ignored of those that shells, `nohup` and our own
 /// language ignore (execve resets handlers itself, but keeps what is ignored).
 pub fn reset_all() {
+    reset_ignored(u64::MAX);
+}
+
+/// The same, where it is known which signals are ignored: bit N - 1 for signal N, as /proc/PID/status tells it.
+pub fn reset_ignored(ignored: u64) {
     const IGNORED_BY_HABIT: [libc::c_int; 9] = [
         libc::SIGHUP,
         libc::SIGINT,
@@ -50,6 +55,9 @@ pub fn reset_all() {
     // SAFETY: SIG_DFL is a valid disposition for each of these; the empty set is a valid mask.
     unsafe {
         for number in IGNORED_BY_HABIT {
+            if ignored & (1 << (number - 1)) == 0 {
+                continue;
+            }
             libc::signal(number, libc::SIG_DFL);
         }
         let mut set: libc::sigset_t = std::mem::zeroed();

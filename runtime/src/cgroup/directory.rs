@@ -9,6 +9,7 @@ use rustix::fs::{Access, Mode, OFlags};
 use rustix::io::Errno;
 
 use super::CgroupError;
+use crate::procfs::read_record;
 
 /// A cgroup directory. Its files are opened by their whole paths: most directories have one file or none looked at, and so a
 /// descriptor of the directory would be two calls more.
@@ -88,12 +89,16 @@ impl Directory {
         read_whole(&self.path.join(file))
     }
 
-    /// Reads a file.
+    /// Reads a file of values, which the kernel writes as one record (lists of processes are not).
     pub(super) fn read(&self, file: &str) -> Result<String, CgroupError> {
-        self.try_read(file).map_err(|source| CgroupError::Read {
-            file: self.path.join(file),
-            source,
-        })
+        let path = self.path.join(file);
+        match read_record(&path) {
+            Ok(text) => Ok(as_text(text)),
+            Err(errno) => Err(CgroupError::Read {
+                file: path,
+                source: errno.into(),
+            }),
+        }
     }
 
     /// Reads a file that not every kernel has; none where it is not there, or is switched off.
@@ -148,9 +153,13 @@ pub(super) fn read_whole(file: &Path) -> io::Result<String> {
             Err(errno) => return Err(errno.into()),
         }
     }
-    // What is no UTF-8 here is a path with such a name, which is looked at no further.
-    Ok(String::from_utf8(text)
-        .unwrap_or_else(|error| String::from_utf8_lossy(error.as_bytes()).into_owned()))
+    Ok(as_text(text))
+}
+
+/// What is no UTF-8 here is a path with such a name, which is looked at no further.
+fn as_text(bytes: Vec<u8>) -> String {
+    String::from_utf8(bytes)
+        .unwrap_or_else(|error| String::from_utf8_lossy(error.as_bytes()).into_owned())
 }
 
 /// A number, if it is a limit: v1 writes the largest multiple of a page that fits where there is none.

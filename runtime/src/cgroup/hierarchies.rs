@@ -4,9 +4,11 @@ use std::ffi::OsStr;
 use std::io;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Component, Path, PathBuf};
+use std::sync::OnceLock;
 
 use super::CgroupError;
 use super::directory::read_whole;
+use crate::procfs::read_record;
 
 /// The v1 controllers that a container gets a cgroup in. What else stands in a mount's options is no controller.
 const V1_CONTROLLERS: [&str; 15] = [
@@ -46,15 +48,19 @@ impl Hierarchy {
     }
 }
 
-/// The hierarchies of this host, each once.
+/// The hierarchies of this host, each once; looked for once, since they do not change while a command is carried out.
 ///
 /// # Errors
 /// When /proc is not there.
 pub(super) fn mounted() -> Result<Vec<Hierarchy>, CgroupError> {
+    static FOUND: OnceLock<Vec<Hierarchy>> = OnceLock::new();
+    if let Some(found) = FOUND.get() {
+        return Ok(found.clone());
+    }
     let file = "/proc/self/mountinfo";
     let text =
         read_whole(Path::new(file)).map_err(|source| CgroupError::Discover { file, source })?;
-    Ok(parse_mounts(text.as_bytes()))
+    Ok(FOUND.get_or_init(|| parse_mounts(text.as_bytes())).clone())
 }
 
 fn parse_mounts(text: &[u8]) -> Vec<Hierarchy> {
@@ -131,6 +137,19 @@ fn path(field: &[u8]) -> PathBuf {
     PathBuf::from(std::ffi::OsString::from_vec(bytes))
 }
 
+/// The file of this process's own cgroups, read once: they do not change while a command is carried out.
+fn own_cgroups(file: &'static str) -> Result<&'static [u8], CgroupError> {
+    static TEXT: OnceLock<Vec<u8>> = OnceLock::new();
+    if let Some(text) = TEXT.get() {
+        return Ok(text);
+    }
+    let text = read_record(Path::new(file)).map_err(|errno| CgroupError::Discover {
+        file,
+        source: errno.into(),
+    })?;
+    Ok(TEXT.get_or_init(|| text))
+}
+
 /// Where each of the hierarchies has the container's directory, in the hierarchies' order.
 ///
 /// An absolute path is below each mount, as runc's cgroupfs driver has it; a relative one, or the container's id, is below
@@ -154,17 +173,15 @@ pub(super) fn directories(
         return Ok(hierarchies.iter().map(|h| h.mount.join(inner)).collect());
     }
     let file = "/proc/self/cgroup";
-    let own =
-        read_whole(Path::new(file)).map_err(|source| CgroupError::Discover { file, source })?;
+    let own = own_cgroups(file)?;
     let pure_v2 = hierarchies.iter().all(Hierarchy::is_v2);
     hierarchies
         .iter()
         .map(|hierarchy| {
-            let mut base =
-                own_directory(hierarchy, own.as_bytes()).ok_or_else(|| CgroupError::Discover {
-                    file,
-                    source: io::Error::from(io::ErrorKind::NotFound),
-                })?;
+            let mut base = own_directory(hierarchy, own).ok_or_else(|| CgroupError::Discover {
+                file,
+                source: io::Error::from(io::ErrorKind::NotFound),
+            })?;
             if pure_v2 && base != hierarchy.mount {
                 base.pop();
             }

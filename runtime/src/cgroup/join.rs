@@ -36,6 +36,14 @@ impl Joiner {
     }
 }
 
+impl Drop for Joiner {
+    fn drop(&mut self) {
+        let mut fds = std::mem::take(&mut self.tasks);
+        fds.extend(self.v2.take());
+        dhow_sys::exec::close_all(fds);
+    }
+}
+
 impl Cgroup {
     /// The descriptors with which a process joins, opened here so that the process itself opens nothing.
     ///

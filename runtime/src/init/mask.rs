@@ -9,7 +9,7 @@ use rustix::io::Errno;
 use rustix::mount::{FsMountFlags, FsOpenFlags, MountAttrFlags, MoveMountFlags, OpenTreeFlags};
 
 use super::{Doing, Init, StepError};
-use crate::root_dir::{RootDir, file_type};
+use crate::root_dir::file_type;
 
 /// What is put over hidden paths, opened once.
 #[derive(Debug, Default)]
@@ -17,6 +17,12 @@ pub(super) struct MaskSources {
     null: Option<OwnedFd>,
     /// An empty directory that is mounted somewhere already.
     empty: Option<OwnedFd>,
+}
+
+impl MaskSources {
+    pub(super) fn into_fds(self) -> impl Iterator<Item = OwnedFd> {
+        self.null.into_iter().chain(self.empty)
+    }
 }
 
 /// A copy of an open mount, to be put elsewhere.
@@ -55,7 +61,12 @@ impl Init {
                 None => empty_directory().doing(what)?,
             };
             attach(&mount, &target).doing(what)?;
-            self.mask.empty.get_or_insert(mount);
+            self.spend([target]);
+            if self.mask.empty.is_none() {
+                self.mask.empty = Some(mount);
+            } else {
+                self.spend([mount]);
+            }
             return Ok(());
         }
         if self.mask.null.is_none() {
@@ -67,7 +78,28 @@ impl Init {
             .as_ref()
             .ok_or_else(|| StepError::other("no /dev/null"))?;
         let mount = clone_mount(null, false).doing(what)?;
-        attach(&mount, &target).doing(what)
+        attach(&mount, &target).doing(what)?;
+        self.spend([mount, target]);
+        Ok(())
+    }
+
+    /// Makes a path read-only, if there is one.
+    pub(super) fn make_read_only(&mut self, path: &Path) -> Result<(), StepError> {
+        let what = || format!("make {} read-only", path.display());
+        let target = match self.root()?.resolve(path) {
+            Ok(target) => target,
+            Err(Errno::NOENT | Errno::NOTDIR) => return Ok(()),
+            Err(errno) => return Err(StepError::system(what(), errno)),
+        };
+        let mount = clone_mount(&target, true).doing(what)?;
+        let change = Attributes {
+            set: attr::ATTR_RDONLY,
+            ..Attributes::default()
+        };
+        attr::set_attributes(mount.as_fd(), &change, true).doing(what)?;
+        attach(&mount, &target).doing(what)?;
+        self.spend([mount, target]);
+        Ok(())
     }
 }
 
@@ -103,20 +135,4 @@ fn empty_directory() -> rustix::io::Result<OwnedFd> {
             | MountAttrFlags::MOUNT_ATTR_NODEV
             | MountAttrFlags::MOUNT_ATTR_NOEXEC,
     )
-}
-
-pub(super) fn make_read_only(root: &RootDir, path: &Path) -> Result<(), StepError> {
-    let what = || format!("make {} read-only", path.display());
-    let target = match root.resolve(path) {
-        Ok(target) => target,
-        Err(Errno::NOENT | Errno::NOTDIR) => return Ok(()),
-        Err(errno) => return Err(StepError::system(what(), errno)),
-    };
-    let mount = clone_mount(&target, true).doing(what)?;
-    let change = Attributes {
-        set: attr::ATTR_RDONLY,
-        ..Attributes::default()
-    };
-    attr::set_attributes(mount.as_fd(), &change, true).doing(what)?;
-    attach(&mount, &target).doing(what)
 }

@@ -52,7 +52,9 @@ impl Init {
             .root()?
             .resolve_or_make(destination, kind)
             .doing(what)?;
-        attach(&mount, &target).doing(what)
+        attach(&mount, &target).doing(what)?;
+        self.spend([mount, target]);
+        Ok(())
     }
 
     fn mount_filesystem(
@@ -64,15 +66,20 @@ impl Init {
     ) -> Result<(), StepError> {
         let what = || format!("mount a {fstype} at {}", destination.display());
         let root = self.root()?;
-        let mut target = root
-            .resolve_or_make(destination, TargetKind::Directory)
-            .doing(what)?;
-        if matches!(fstype, "proc" | "sysfs") {
+        let target = if matches!(fstype, "proc" | "sysfs") {
             // What others write to below /proc must be what is mounted here, so no link may lead elsewhere.
-            target = root
-                .resolve_without_links(destination)
-                .doing(|| format!("{}: links are not followed here", what()))?;
-        }
+            let found = match root.resolve_without_links(destination) {
+                Err(Errno::NOENT) => {
+                    root.make_directories(destination).doing(what)?;
+                    root.resolve_without_links(destination)
+                }
+                answer => answer,
+            };
+            found.doing(|| format!("{}: links are not followed here", what()))?
+        } else {
+            root.resolve_or_make(destination, TargetKind::Directory)
+                .doing(what)?
+        };
         let mut data = options.data.clone();
         for flag in &options.filesystem_flags {
             data.push((flag.clone(), None));
@@ -87,7 +94,7 @@ impl Init {
             true => 0,
             false => options.attributes.set,
         };
-        let mount = new_filesystem(fstype, source, &data, attributes)
+        let (mount, context) = new_filesystem(fstype, source, &data, attributes)
             .map_err(|error| StepError::other(format!("{}: {error}", what())))?;
         if options.copy_up {
             copy_up::copy(&target, &mount)
@@ -95,7 +102,9 @@ impl Init {
             attr::set_attributes(mount.as_fd(), &options.attributes, false).doing(what)?;
         }
         set_more_attributes(&mount, options).doing(what)?;
-        attach(&mount, &target).doing(what)
+        attach(&mount, &target).doing(what)?;
+        self.spend([mount, target, context]);
+        Ok(())
     }
 
     /// The cgroup file systems as the container sees them: one in a tree of v2, a directory of hierarchies else.
@@ -116,18 +125,22 @@ impl Init {
         {
             let mount = hierarchy(place, namespaced, options)
                 .map_err(|error| StepError::other(format!("{}: {error}", what())))?;
+            attr::set_attributes(mount.as_fd(), &options.attributes, true).doing(what)?;
             return attach(&mount, &target).doing(what);
         }
         let data = [("mode".to_owned(), Some("755".to_owned()))];
-        let top = new_filesystem("tmpfs", "tmpfs", &data, 0)
+        let (top, context) = new_filesystem("tmpfs", "tmpfs", &data, 0)
             .map_err(|error| StepError::other(format!("{}: {error}", what())))?;
         attach(&top, &target).doing(what)?;
         for place in &record.places {
-            mount_hierarchy(&top, place, namespaced, options)
+            let mount = mount_hierarchy(&top, place, namespaced, options)
                 .map_err(|error| StepError::other(format!("{}: {}", what(), error.message)))?;
+            self.spend([mount]);
         }
-        // Last: directories and links had to be made in it.
-        attr::set_attributes(top.as_fd(), &options.attributes, false).doing(what)
+        // Last, and for all of them: directories and links had to be made in it.
+        attr::set_attributes(top.as_fd(), &options.attributes, true).doing(what)?;
+        self.spend([top, target, context]);
+        Ok(())
     }
 }
 
@@ -146,7 +159,7 @@ fn mount_hierarchy(
     place: &PlaceRecord,
     namespaced: bool,
     options: &MountOptions,
-) -> Result<(), StepError> {
+) -> Result<OwnedFd, StepError> {
     let name = hierarchy_name(place);
     let what = || format!("hierarchy {name}");
     // The directory of all is new and nobody else's yet, so plain names do in it.
@@ -160,10 +173,10 @@ fn mount_hierarchy(
             rustix::fs::symlinkat(&*name, top, &**controller).doing(what)?;
         }
     }
-    Ok(())
+    Ok(mount)
 }
 
-/// One hierarchy: in a cgroup namespace the kernel shows the container's cgroup as its root, else that cgroup's directory
+/// One hierarchy, without the attributes that all of them get: in a cgroup namespace the kernel shows the container's cgroup as its root, else that cgroup's directory
 /// is all that is shown.
 fn hierarchy(
     place: &PlaceRecord,
@@ -173,11 +186,11 @@ fn hierarchy(
     if !namespaced {
         let error = |errno| format!("{}: {errno}", place.directory.display());
         let mount = clone_path(&place.directory, true).map_err(error)?;
-        set_attributes(&mount, options).map_err(error)?;
+        set_more_attributes(&mount, options).map_err(error)?;
         return Ok(mount);
     }
     if place.controllers.is_empty() {
-        return new_filesystem("cgroup2", "cgroup2", &[], options.attributes.set);
+        return Ok(new_filesystem("cgroup2", "cgroup2", &[], options.attributes.set)?.0);
     }
     let mut data = Vec::new();
     for controller in &place.controllers {
@@ -189,7 +202,7 @@ fn hierarchy(
             None => data.push((controller.clone(), None)),
         }
     }
-    new_filesystem("cgroup", "cgroup", &data, options.attributes.set)
+    Ok(new_filesystem("cgroup", "cgroup", &data, options.attributes.set)?.0)
 }
 
 /// File systems whose superblock others share, or for which read-only is only a matter of the mount.
@@ -217,13 +230,14 @@ fn clone_path(path: &Path, recursive: bool) -> rustix::io::Result<OwnedFd> {
     rustix::mount::open_tree(CWD, path, flags)
 }
 
-/// A new file system, not mounted anywhere yet, whose mount has these attributes from the start. An error is in the kernel's own words where it has some.
+/// A new file system, not mounted anywhere yet, whose mount has these attributes from the start, and the descriptor that it was
+/// made by. An error is in the kernel's own words where it has some.
 fn new_filesystem(
     fstype: &str,
     source: &str,
     data: &[(String, Option<String>)],
     attributes: u64,
-) -> Result<OwnedFd, String> {
+) -> Result<(OwnedFd, OwnedFd), String> {
     let context = rustix::mount::fsopen(fstype, FsOpenFlags::FSOPEN_CLOEXEC)
         .map_err(|errno| errno.to_string())?;
     let explain = |part: &str, errno: Errno| format!("{part}: {}", explain(&context, errno));
@@ -237,12 +251,13 @@ fn new_filesystem(
         .map_err(|errno| explain(key, errno))?;
     }
     rustix::mount::fsconfig_create(&context).map_err(|errno| explain("create", errno))?;
-    rustix::mount::fsmount(
+    let mount = rustix::mount::fsmount(
         &context,
         FsMountFlags::FSMOUNT_CLOEXEC,
         MountAttrFlags::from_bits_retain(attributes as u32),
     )
-    .map_err(|errno| explain("mount", errno))
+    .map_err(|errno| explain("mount", errno))?;
+    Ok((mount, context))
 }
 
 /// The kernel's last message on a file system that is being made, or the bare errno.

@@ -11,6 +11,8 @@ use rustix::io::Errno;
 use super::{Doing, Init, StepError};
 use crate::error::Kind;
 
+const SIGPIPE: u32 = 13;
+
 /// Where the program is.
 #[derive(Debug)]
 pub(super) struct Found {
@@ -166,7 +168,8 @@ impl Init {
         let env = StringArray::new(strings(&self.resources.env)?);
         let path = CString::new(found.path.as_str())
             .map_err(|_| StepError::other("the program's path holds a zero byte"))?;
-        dhow_sys::signal::reset_all();
+        // What was ignored when the command began, and what this program ignores itself: a broken pipe.
+        dhow_sys::signal::reset_ignored(crate::procfs::own().ignored | 1 << (SIGPIPE - 1));
         let errno = dhow_sys::exec::execve(&path, &args, &env);
         Err(not_found(
             format!("exec {}: {}", found.path, plain(errno)),

@@ -256,13 +256,8 @@ impl InitPlan {
     }
 }
 
-/// The bounding set of this process: one file of the kernel's says it all. Where it does not, nothing is taken away, and
-/// the step that sets capabilities will say what cannot be.
+/// The bounding set of this process. Where the kernel does not say, nothing is taken away, and the step that sets
+/// capabilities will say what cannot be.
 pub fn bounding_set() -> u64 {
-    std::fs::read_to_string("/proc/self/status")
-        .unwrap_or_default()
-        .lines()
-        .find_map(|line| line.strip_prefix("CapBnd:"))
-        .and_then(|bits| u64::from_str_radix(bits.trim(), 16).ok())
-        .unwrap_or(u64::MAX)
+    crate::procfs::own().bounding
 }
