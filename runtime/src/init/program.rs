@@ -81,7 +81,9 @@ fn find(name: &str, env: &[String]) -> Result<Found, StepError> {
     let path = env.iter().rev().find_map(|pair| pair.strip_prefix("PATH="));
     let path = path.unwrap_or("/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin");
     let mut denied = false;
-    for dir in path.split(':') {
+    // The empty name would be the directories themselves.
+    let dirs = path.split(':').filter(|_| !name.is_empty());
+    for dir in dirs {
         let dir = if dir.is_empty() { "." } else { dir };
         let candidate = format!("{dir}/{name}");
         match executable(&candidate) {

@@ -3,6 +3,8 @@
 mod base_images;
 mod builds;
 mod bundle;
+mod docker;
+mod enclosure;
 mod http;
 mod leftovers;
 mod programs;
@@ -11,6 +13,8 @@ mod sandbox;
 
 pub use base_images::base_image;
 pub use bundle::Bundle;
+pub use docker::Docker;
+pub use enclosure::Enclosure;
 pub use http::{Answer, await_page, free_port};
 pub use programs::program;
 pub use sandbox::{Ran, RemovedAtEnd, Sandbox, ran};
