@@ -35,7 +35,8 @@ test-vm: build
 
 # What the tests need from the distribution.
 packages:
-	scripts/packages.sh busybox-static mmdebstrap docker-registry skopeo gcc libc6-dev libseccomp-dev e2fsprogs mount procps
+	scripts/packages.sh busybox-static mmdebstrap docker-registry skopeo gcc libc6-dev libseccomp-dev e2fsprogs mount procps util-linux \
+	  podman buildah docker.io containerd runc curl
 
 install: build
 	install -d $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(PREFIX)/share/man/man1 \

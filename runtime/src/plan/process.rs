@@ -105,6 +105,17 @@ pub(super) fn terminal_size(process: Option<&Process>) -> (u16, u16) {
     size.map_or((0, 0), |size| (number(size.height()), number(size.width())))
 }
 
+/// Each of these, once: Docker names a group as often as it finds it, and the kernel would keep them all.
+fn once<'a>(groups: impl Iterator<Item = &'a u32>) -> Vec<u32> {
+    let mut kept = Vec::new();
+    for group in groups {
+        if !kept.contains(group) {
+            kept.push(*group);
+        }
+    }
+    kept
+}
+
 /// The steps in their order. Privileges go as late as can be, and what they are needed for comes before.
 pub(super) fn process_steps(request: &ProcessRequest<'_>) -> Result<Vec<Step>, SpecError> {
     let process = request.process;
@@ -122,7 +133,7 @@ pub(super) fn process_steps(request: &ProcessRequest<'_>) -> Result<Vec<Step>, S
     steps.push(Step::SetUser {
         uid: user.uid(),
         gid: user.gid(),
-        groups: user.additional_gids().clone().unwrap_or_default(),
+        groups: once(user.additional_gids().iter().flatten()),
     });
     steps.push(Step::ChangeDirectory { path: cwd });
     steps.push(Step::SetUmask {

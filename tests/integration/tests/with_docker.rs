@@ -377,7 +377,7 @@ fn confines_and_shares_as_asked() {
     let profile = docker.sandbox().write("profile.json", profile);
     let option = format!("--security-opt=seccomp={}", profile.display());
     let refused = docker.run(&[&option], "mkdir /x");
-    assert!(refused.stderr.contains("I/O error"), "{refused:?}");
+    assert!(refused.stderr.contains("Input/output error"), "{refused:?}");
     docker.nothing_is_left();
 }
 
@@ -404,7 +404,9 @@ fn builds_commits_and_copies() {
         .sandbox()
         .write("broken/Dockerfile", "FROM bb\nRUN exit 5\n");
     let broken = broken.parent().unwrap().to_str().unwrap();
-    let said = docker.docker(["build", "-q", broken]).fails(5);
+    let said = docker
+        .docker(["build", "-q", "--force-rm", broken])
+        .fails(5);
     assert!(said.contains("returned a non-zero code: 5"), "{said}");
 
     docker.background("one", &[], "echo hi >/hi; sleep 1000");
