@@ -5,11 +5,11 @@ mod flags;
 mod help;
 mod output;
 mod requests;
+mod state_root;
 mod verbs;
 
 use std::ffi::OsString;
 use std::io::Write;
-use std::path::PathBuf;
 
 use dhow_runtime::commands::{self, Outcome, Runtime};
 use dhow_runtime::log::LogOptions;
@@ -93,7 +93,8 @@ fn command() -> Result<u8, Failure> {
     }
     check_count(verb, &given)?;
     let runtime = Runtime {
-        root: root(&global)?,
+        root: state_root::find(&global, verb)?,
+        rootless: rootless(&global)?,
     };
     dispatch(verb, &runtime, &global, &given).map_err(|error| {
         let mut failure = Failure::from(error);
@@ -182,24 +183,16 @@ fn log_options(global: &Given) -> Result<LogOptions, Error> {
     })
 }
 
-fn root(global: &Given) -> Result<PathBuf, Error> {
-    if let Some(given) = global.value("root") {
-        let root = std::path::absolute(given).unwrap_or_default();
-        if root.parent().is_none() {
-            return Err(Error::Asked(
-                "Option --root argument should not be set to /: name a directory of the runtime's own".to_owned(),
-            ));
-        }
-        return Ok(root);
+/// `--rootless`, in the words that runc takes.
+fn rootless(global: &Given) -> Result<Option<bool>, Error> {
+    match global.text("rootless")?.as_deref() {
+        None | Some("" | "auto") => Ok(None),
+        Some("1" | "t" | "T" | "true" | "TRUE" | "True") => Ok(Some(true)),
+        Some("0" | "f" | "F" | "false" | "FALSE" | "False") => Ok(Some(false)),
+        Some(other) => Err(Error::Asked(format!(
+            "invalid value for --rootless: {other:?} (true, false or auto)"
+        ))),
     }
-    if rustix::process::geteuid().is_root() {
-        return Ok(PathBuf::from("/run/dhow/runtime"));
-    }
-    let dir = std::env::var_os("XDG_RUNTIME_DIR").map_or_else(
-        || PathBuf::from(format!("/tmp/dhow-{}", rustix::process::geteuid().as_raw())),
-        PathBuf::from,
-    );
-    Ok(dir.join("dhow/runtime"))
 }
 
 fn ended(outcome: Outcome) -> u8 {

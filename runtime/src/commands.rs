@@ -6,6 +6,7 @@ mod delete;
 mod exec;
 mod features;
 mod inspect;
+mod members;
 mod passed;
 mod restore;
 mod signal;
@@ -33,4 +34,6 @@ use std::path::PathBuf;
 pub struct Runtime {
     /// The directory of all records.
     pub root: PathBuf,
+    /// Whether to go without the cgroups that this user may not make; none: if it is not the host's root.
+    pub rootless: Option<bool>,
 }

@@ -40,6 +40,8 @@ pub(crate) struct Parent<'a> {
     pub(crate) limits: Option<&'a LinuxResources>,
     /// The filter of system calls, for who is to be asked about them.
     pub(crate) seccomp: Option<&'a LinuxSeccomp>,
+    /// Whether to go without the cgroups that this user may not make; none: if it is not the host's root.
+    pub(crate) rootless: Option<bool>,
     /// The hooks of the runtime's namespaces.
     pub(crate) hooks: Option<&'a Hooks>,
     /// What init gets.
@@ -169,7 +171,7 @@ impl Parent<'_> {
     }
 
     fn create_cgroup(&mut self, path: Option<&Path>) -> Result<(), Error> {
-        let cgroup = Cgroup::create(path, &self.record.id, self.limits)?;
+        let cgroup = Cgroup::create(path, &self.record.id, self.limits, self.rootless)?;
         self.record.cgroup = Some(cgroup.record());
         self.resources.cgroup = Some(cgroup.record());
         self.cgroup = Some(cgroup);

@@ -340,6 +340,22 @@ fn check_namespaces(spec: &Spec, namespaces: &[LinuxNamespace]) -> Result<(), Sp
             "linux.uidMappings is set, but linux.namespaces lacks the user namespace",
         ));
     }
+    let makes_user = namespaces.iter().any(|namespace| {
+        namespace.typ() == LinuxNamespaceType::User
+            && namespace
+                .path()
+                .as_ref()
+                .is_none_or(|path| path.as_os_str().is_empty())
+    });
+    let gid_mapped = linux
+        .gid_mappings()
+        .as_ref()
+        .is_some_and(|map| !map.is_empty());
+    if makes_user && !(mapped && gid_mapped) {
+        return Err(invalid(
+            "linux.namespaces asks for a new user namespace, which needs linux.uidMappings and linux.gidMappings (without privileges at least one's own ids; see spec --rootless)",
+        ));
+    }
     let offsets = linux
         .time_offsets()
         .as_ref()

@@ -41,6 +41,17 @@ pub enum CgroupError {
         /// What was asked for.
         limit: &'static str,
     },
+    /// A limit for a container that this user may not make a cgroup for.
+    #[error(
+        "{limit} needs a cgroup, and this user may not make one in {}; have a cgroup delegated (a directory of this user's own, named by linux.cgroupsPath or the one that it is in), or leave the limit away",
+        .directory.display()
+    )]
+    NotDelegated {
+        /// Where it would have been made.
+        directory: PathBuf,
+        /// What was asked for.
+        limit: &'static str,
+    },
     /// A v2 cgroup cannot give controllers to its children while processes are in it.
     #[error(
         "the cgroup {} has processes in it and so cannot give the controller {controller} to cgroups below it; choose a cgroupsPath beside it",

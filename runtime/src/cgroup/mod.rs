@@ -38,6 +38,7 @@ pub use stats::{
     PidsStats, Pressure, PressureFigures, RdmaEntry, RdmaStats, Stats, Throttling,
 };
 
+use crate::privilege::is_unprivileged;
 use directory::Directory;
 use hierarchies::Hierarchy;
 
@@ -99,7 +100,8 @@ impl Cgroup {
     ///
     /// `path` is the specification's cgroupsPath: an absolute one is below each hierarchy's mount, a relative one (or `id`, where
     /// there is none) is in the calling process's own cgroup. A process without privileges that names no path goes without
-    /// the hierarchies in which it may not make a directory, as in runc.
+    /// the hierarchies in which it may not make a directory, as in runc; `rootless` says whether this one is to be taken for
+    /// such.
     ///
     /// # Errors
     /// When the path is none, a directory cannot be made, a limit's controller is missing or a limit cannot be set;
@@ -108,14 +110,17 @@ impl Cgroup {
         path: Option<&Path>,
         id: &str,
         resources: Option<&LinuxResources>,
+        rootless: Option<bool>,
     ) -> Result<Self, CgroupError> {
         let hierarchies = hierarchies::mounted()?;
         let directories = hierarchies::directories(&hierarchies, path, id)?;
-        let may_miss = path.is_none_or(|path| path.as_os_str().is_empty());
+        let is_named = path.is_some_and(|path| !path.as_os_str().is_empty());
+        let tolerant = || !is_named && rootless.unwrap_or_else(is_unprivileged);
         let mut cgroup = Self { places: Vec::new() };
         let mut made = Self { places: Vec::new() };
+        let mut refused = Vec::new();
         let result = cgroup
-            .make_places(&mut made, &hierarchies, directories, may_miss)
+            .make_places(&mut made, &mut refused, &hierarchies, directories, tolerant)
             .and_then(|()| cgroup.furnish(&hierarchies, resources))
             .and_then(|()| limits::set(&cgroup, resources, true));
         match result {
@@ -123,7 +128,12 @@ impl Cgroup {
             Err(error) => {
                 // The first error is the one to tell.
                 let _ = made.remove();
-                Err(error)
+                Err(match error {
+                    CgroupError::MissingController { controller, limit } => {
+                        missing(&refused, controller, limit)
+                    }
+                    error => error,
+                })
             }
         }
     }
@@ -149,9 +159,10 @@ impl Cgroup {
     fn make_places(
         &mut self,
         made: &mut Self,
+        refused: &mut Vec<PlaceRecord>,
         hierarchies: &[Hierarchy],
         directories: Vec<PathBuf>,
-        may_miss: bool,
+        tolerant: impl Fn() -> bool,
     ) -> Result<(), CgroupError> {
         for (hierarchy, directory) in hierarchies.iter().zip(directories) {
             let place = Place::new(hierarchy.controllers.clone(), directory);
@@ -163,8 +174,12 @@ impl Cgroup {
                     }
                     self.places.push(place);
                 }
-                Err(CgroupError::Make { source, .. })
-                    if may_miss && is_ignorable(&source) && is_unprivileged() => {}
+                Err(CgroupError::Make { source, .. }) if is_ignorable(&source) && tolerant() => {
+                    refused.push(PlaceRecord {
+                        controllers: place.controllers,
+                        directory: place.directory.path().to_owned(),
+                    });
+                }
                 Err(error) => return Err(error),
             }
         }
@@ -289,19 +304,28 @@ impl Cgroup {
     }
 }
 
+/// Why a limit cannot be had: this user has no cgroup where its controller is, or nobody has.
+fn missing(refused: &[PlaceRecord], controller: &'static str, limit: &'static str) -> CgroupError {
+    let place = refused
+        .iter()
+        .find(|place| place.controllers.iter().any(|name| name == controller))
+        .or_else(|| refused.iter().find(|place| place.controllers.is_empty()));
+    match place {
+        Some(place) => CgroupError::NotDelegated {
+            directory: place
+                .directory
+                .parent()
+                .unwrap_or(&place.directory)
+                .to_owned(),
+            limit,
+        },
+        None => CgroupError::MissingController { controller, limit },
+    }
+}
+
 /// Whether an unprivileged process gets this answer where a directory is not its own.
 fn is_ignorable(error: &std::io::Error) -> bool {
     [Errno::PERM, Errno::ACCESS, Errno::ROFS]
         .iter()
         .any(|errno| error.raw_os_error() == Some(errno.raw_os_error()))
-}
-
-/// Whether this process is not the host's root: another user, or root of a user namespace. Only looked at when the kernel has
-/// refused something.
-fn is_unprivileged() -> bool {
-    if !rustix::process::geteuid().is_root() {
-        return true;
-    }
-    let map = std::fs::read_to_string("/proc/self/uid_map").unwrap_or_default();
-    !map.split_whitespace().eq(["0", "0", "4294967295"])
 }

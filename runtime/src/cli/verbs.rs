@@ -57,7 +57,7 @@ pub(crate) const GLOBAL: &[Flag] = &[
     value(
         "rootless",
         "WHETHER",
-        "true, false or auto: the runtime sees by itself what it may do",
+        "go without the cgroups that may not be made: true, false or auto (default: if not the host's root)",
     ),
     switch(
         "log-only",

@@ -91,6 +91,7 @@ pub fn create(runtime: &Runtime, id: &str, options: &CreateOptions) -> Result<()
     let dir = ContainerDir::create(&runtime.root, id)?;
     let listener = listen(&dir).map_err(|errno| Error::system("make the start socket", errno));
     let mut parent = prepare(&bundle, &plan, dir, true);
+    parent.rootless = runtime.rootless;
     let done = listener.and_then(|listener| {
         parent.resources.listener = Some(listener);
         complete(&mut parent, &bundle, options)?;
@@ -120,6 +121,7 @@ pub fn run(runtime: &Runtime, id: &str, options: &CreateOptions) -> Result<Outco
     let plan = InitPlan::create(&bundle, &request(id, options, true))?.within(bounding_set());
     let dir = ContainerDir::create(&runtime.root, id)?;
     let mut parent = prepare(&bundle, &plan, dir, options.detach);
+    parent.rootless = runtime.rootless;
     // Before there is a child, so that neither its end nor a signal to pass on can be missed.
     let foreground = match options.detach {
         true => None,
@@ -226,6 +228,7 @@ pub(super) fn prepare<'a>(
         dir: Some(dir),
         record,
         limits: bundle.linux().and_then(|linux| linux.resources().as_ref()),
+        rootless: None,
         seccomp: bundle.linux().and_then(|linux| linux.seccomp().as_ref()),
         hooks,
         resources,

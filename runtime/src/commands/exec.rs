@@ -119,6 +119,7 @@ pub fn exec(runtime: &Runtime, id: &str, options: &ExecOptions) -> Result<Outcom
         cgroup: record.cgroup(),
         record,
         limits: None,
+        rootless: None,
         seccomp: profile,
         hooks: None,
         resources,

@@ -1,6 +1,7 @@
 //! `state`, `list` and `ps`.
 
 use super::Runtime;
+use super::members::members;
 use crate::container::{ContainerDir, Record, Status};
 use crate::error::Error;
 
@@ -53,14 +54,9 @@ pub fn list(runtime: &Runtime) -> Result<Vec<Listed>, Error> {
 /// The ids (on the host) of all processes of a container.
 ///
 /// # Errors
-/// When there is none, or its cgroup cannot be read.
+/// When there is none, its cgroup cannot be read, or it has neither a cgroup nor a pid namespace.
 pub fn processes(runtime: &Runtime, id: &str) -> Result<Vec<i32>, Error> {
     let dir = ContainerDir::open(&runtime.root, id)?;
     let record = dir.record()?;
-    let mut pids = match record.cgroup() {
-        Some(cgroup) => cgroup.processes()?,
-        None => Vec::new(),
-    };
-    pids.sort_unstable();
-    Ok(pids)
+    members(&record)
 }

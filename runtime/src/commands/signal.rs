@@ -6,6 +6,7 @@ use rustix::process::{Pid, PidfdFlags};
 
 use super::Runtime;
 use super::delete::has_own_pid_namespace;
+use super::members::{has_places, members};
 use crate::container::{ContainerDir, ContainerError, Status, is_alive};
 use crate::error::Error;
 
@@ -19,8 +20,22 @@ pub fn kill(runtime: &Runtime, id: &str, signal: i32, all: bool) -> Result<(), E
     let dir = ContainerDir::open(&runtime.root, id)?;
     if all {
         let record = dir.record()?;
-        if let Some(cgroup) = record.cgroup() {
+        let has_one = record.cgroup.as_ref().is_some_and(has_places);
+        if let Some(cgroup) = record.cgroup().filter(|_| has_one) {
             cgroup.kill_all(signal)?;
+            return Ok(());
+        }
+        // Without a cgroup: one that comes into being just now may be missed, but not by the signal that ends init.
+        for pid in members(&record)? {
+            match dhow_sys::signal::kill(pid, signal) {
+                Ok(()) | Err(rustix::io::Errno::SRCH) => {}
+                Err(errno) => {
+                    return Err(Error::system(
+                        format!("send signal {signal} to process {pid}"),
+                        errno,
+                    ));
+                }
+            }
         }
         return Ok(());
     }

@@ -3,14 +3,19 @@
 use oci_spec::runtime::LinuxResources;
 
 use super::Runtime;
+use super::members::has_places;
 use crate::cgroup::{Cgroup, Stats};
 use crate::container::{ContainerDir, Record};
 use crate::error::Error;
 
 fn cgroup_of(record: &Record) -> Result<Cgroup, Error> {
-    record
-        .cgroup()
-        .ok_or_else(|| Error::Asked(format!("container {:?} has no cgroup", record.id)))
+    let has_one = record.cgroup.as_ref().is_some_and(has_places);
+    record.cgroup().filter(|_| has_one).ok_or_else(|| {
+        Error::Asked(format!(
+            "container {:?} has no cgroup: its user may not make one (it takes a delegated one), and without it nothing can be limited, counted or paused",
+            record.id
+        ))
+    })
 }
 
 /// Stops all processes of a container where they are.

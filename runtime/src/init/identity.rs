@@ -17,8 +17,27 @@ pub(super) fn become_root() -> Result<(), StepError> {
         Ok(()) | Err(Errno::PERM) => {}
         Err(errno) => return Err(StepError::system(what(), errno)),
     }
-    rustix::thread::set_thread_res_gid(Gid::ROOT, Gid::ROOT, Gid::ROOT).doing(what)?;
-    rustix::thread::set_thread_res_uid(Uid::ROOT, Uid::ROOT, Uid::ROOT).doing(what)
+    let explain = |errno, mapped: &str| match errno {
+        Errno::INVAL => {
+            StepError::system(format!("{} ({mapped} must map its id 0)", what()), errno)
+        }
+        errno => StepError::system(what(), errno),
+    };
+    rustix::thread::set_thread_res_gid(Gid::ROOT, Gid::ROOT, Gid::ROOT)
+        .map_err(|errno| explain(errno, "linux.gidMappings"))?;
+    rustix::thread::set_thread_res_uid(Uid::ROOT, Uid::ROOT, Uid::ROOT)
+        .map_err(|errno| explain(errno, "linux.uidMappings"))
+}
+
+/// Why an id cannot be had: in a user namespace there are only those that are mapped.
+fn not_mapped(what: String, mapping: &str, errno: Errno) -> StepError {
+    match errno {
+        Errno::INVAL => StepError::system(
+            format!("{what} (the container's user namespace has no such id; map it in {mapping})"),
+            errno,
+        ),
+        errno => StepError::system(what, errno),
+    }
 }
 
 pub(super) fn new_session() -> Result<(), StepError> {
@@ -64,12 +83,25 @@ pub(super) fn set_user(uid: u32, gid: u32, groups: &[u32]) -> Result<(), StepErr
     match rustix::thread::set_thread_groups(&raw) {
         Ok(()) => {}
         Err(Errno::PERM) if raw.is_empty() => {}
-        Err(errno) => return Err(StepError::system(format!("set groups {groups:?}"), errno)),
+        Err(errno @ Errno::PERM) => {
+            return Err(StepError::system(
+                format!(
+                    "set groups {groups:?} (without privileges it takes a range of /etc/subgid in linux.gidMappings)"
+                ),
+                errno,
+            ));
+        }
+        Err(errno) => {
+            let what = format!("set groups {groups:?}");
+            return Err(not_mapped(what, "linux.gidMappings", errno));
+        }
     }
     let id = Gid::from_raw(gid);
-    rustix::thread::set_thread_res_gid(id, id, id).doing(|| format!("set group {gid}"))?;
+    rustix::thread::set_thread_res_gid(id, id, id)
+        .map_err(|errno| not_mapped(format!("set group {gid}"), "linux.gidMappings", errno))?;
     let id = Uid::from_raw(uid);
-    rustix::thread::set_thread_res_uid(id, id, id).doing(|| format!("set user {uid}"))?;
+    rustix::thread::set_thread_res_uid(id, id, id)
+        .map_err(|errno| not_mapped(format!("set user {uid}"), "linux.uidMappings", errno))?;
     if uid != 0 {
         // The change of user took them out of force, not away.
         let what = || "keep capabilities in force".to_owned();

@@ -6,6 +6,7 @@ use std::path::Path;
 use dhow_sys::clone::{CloneOptions, Cloned, clone_process};
 use dhow_sys::namespace;
 use rustix::fs::{Mode, OFlags};
+use rustix::io::Errno;
 use rustix::process::{WaitId, WaitIdOptions};
 
 use super::{Made, Parent};
@@ -33,8 +34,7 @@ impl Parent<'_> {
             sibling: self.detached && !between && std::process::id() != 1,
             cgroup: joiner.and_then(Joiner::v2),
         };
-        let cloned = clone_process(&options)
-            .map_err(|errno| Error::system("make the container's process", errno))?;
+        let cloned = clone_process(&options).map_err(|errno| cannot_make(namespaces, errno))?;
         match cloned {
             Cloned::Child => {
                 // The parent's end must close when the parent does, and so must its lock on the container.
@@ -119,6 +119,25 @@ impl Parent<'_> {
             None => Err(self.died()),
         }
     }
+}
+
+/// What to do when the kernel does not make the process.
+fn cannot_make(namespaces: u64, errno: Errno) -> Error {
+    let own_user = namespaces & namespace::USER != 0;
+    let hint = match errno {
+        Errno::PERM if own_user => {
+            " (this host or container allows no new user namespaces: see its sysctls kernel.unprivileged_userns_clone and kernel.apparmor_restrict_unprivileged_userns, or the filter of system calls)"
+        }
+        Errno::PERM => {
+            " (without privileges it takes a user namespace of the container's own: add one to linux.namespaces, with linux.uidMappings and linux.gidMappings, as in spec --rootless)"
+        }
+        // The kernel's word for a limit on namespaces, and for a depth of them.
+        Errno::NOSPC | Errno::USERS => {
+            " (too many namespaces: see the sysctls user.max_*_namespaces)"
+        }
+        _ => "",
+    };
+    Error::system(format!("make the container's process{hint}"), errno)
 }
 
 /// The intermediate's steps: enters namespaces, and makes init from there. Both it and

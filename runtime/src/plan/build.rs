@@ -131,6 +131,13 @@ impl InitPlan {
         }
         if between {
             self.push(Carrier::Parent, Step::Clone { namespaces: 0 });
+            if let Some(value) = oom_score_adj(spec) {
+                // Only while it is not hidden could the parent do this, without privileges.
+                self.push(Carrier::Intermediate, Step::SetOomScoreAdj { value });
+            }
+            // Whoever is root in that namespace has power over all who enter it, and this one still has something of the
+            // host's.
+            self.push(Carrier::Intermediate, Step::Hide);
             let mut joined: Vec<_> = namespaces.joined.iter().collect();
             // The host's root may enter all of them from outside, and what the host owns only from there; everyone else
             // has power over them only from inside the user namespace.
@@ -161,11 +168,7 @@ impl InitPlan {
                 },
             );
         }
-        if let Some(value) = spec
-            .process()
-            .as_ref()
-            .and_then(|process| process.oom_score_adj())
-        {
+        if let Some(value) = oom_score_adj(spec).filter(|_| !between) {
             self.push(Carrier::Parent, Step::SetOomScoreAdj { value });
         }
         if awaits_id_map(spec, namespaces) {
@@ -369,11 +372,13 @@ impl InitPlan {
 
 /// Whether the parent has something to do with init before it may go on.
 fn awaits_id_map(spec: &Spec, namespaces: &Namespaces) -> bool {
-    let oom = spec
-        .process()
-        .as_ref()
-        .and_then(|process| process.oom_score_adj());
-    namespaces.has(namespace::USER) || oom.is_some()
+    let between = namespaces.joins(namespace::USER).is_some();
+    namespaces.makes(namespace::USER) || (oom_score_adj(spec).is_some() && !between)
+}
+
+fn oom_score_adj(spec: &Spec) -> Option<i32> {
+    let process = spec.process().as_ref()?;
+    process.oom_score_adj()
 }
 
 /// Whether the parent has hooks to run when the mounts are made.

@@ -9,7 +9,8 @@ mod v1;
 use oci_spec::runtime::{LinuxDeviceCgroup, LinuxDeviceType};
 use rustix::io::Errno;
 
-use super::{Cgroup, CgroupError, Controller, is_unprivileged};
+use super::{Cgroup, CgroupError, Controller};
+use crate::privilege::is_unprivileged;
 
 const LIMIT: &str = "a device rule";
 
@@ -76,7 +77,11 @@ pub(super) fn set(
         (Some(Controller::V1(directory)), _) => v1::set(directory, &rules, fresh),
         (_, Some(directory)) => bpf::set(directory, &rules, fresh),
         // Nobody can hold a container to rules on such a host; who asks for some must know.
-        _ if asked.is_some_and(|asked| !asked.is_empty()) && !rules.allow_everything() => {
+        // (In a user namespace, as below, there are no devices to hold it to.)
+        _ if asked.is_some_and(|asked| !asked.is_empty())
+            && !rules.allow_everything()
+            && !is_unprivileged() =>
+        {
             Err(CgroupError::MissingController {
                 controller: "devices",
                 limit: LIMIT,
