@@ -44,8 +44,11 @@ impl Store {
                 continue;
             };
             lease.hold_tree(&record.tree)?;
-            let Err(error) = self.check_tree(&lease, &diff_id, &record) else {
-                continue;
+            let error = match self.check_tree(&lease, &diff_id, &record) {
+                Ok(()) => continue,
+                // No room to unpack it again says nothing about the tree.
+                Err(error) if error.is_of_writing() => return Err(error),
+                Err(error) => error,
             };
             let mut reason = error.to_string();
             if let Some(source) = std::error::Error::source(&error) {

@@ -123,6 +123,17 @@ impl From<StoreError> for TransferError {
 }
 
 impl StoreError {
+    /// Whether it tells of the disk that was to be written to, not of what was read.
+    pub(crate) fn is_of_writing(&self) -> bool {
+        matches!(
+            self,
+            Self::Unpack {
+                source: UnpackError::Write { .. },
+                ..
+            }
+        )
+    }
+
     /// What went wrong.
     pub fn kind(&self) -> StoreErrorKind {
         match self {

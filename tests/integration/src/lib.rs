@@ -3,6 +3,7 @@
 mod base_images;
 mod builds;
 mod bundle;
+mod disk;
 mod docker;
 mod enclosure;
 mod http;
@@ -13,6 +14,7 @@ mod sandbox;
 
 pub use base_images::base_image;
 pub use bundle::Bundle;
+pub use disk::Disk;
 pub use docker::Docker;
 pub use enclosure::Enclosure;
 pub use http::{Answer, await_page, free_port};

@@ -2,11 +2,9 @@
 
 #![allow(clippy::unwrap_used)] // What fails in a test is to stop it.
 
-use std::path::PathBuf;
-use std::process::Command;
 use std::time::{Duration, Instant};
 
-use dhow_integration_tests::{Sandbox, ran};
+use dhow_integration_tests::{Disk, Sandbox};
 
 fn with_busybox() -> Sandbox {
     let sandbox = Sandbox::new();
@@ -142,47 +140,16 @@ fn there_are_no_more_processes_than_allowed() {
     assert_eq!(said.stderr, "");
 }
 
-/// A file system of its own on a loop device.
-struct LoopDevice {
-    device: String,
-    mount: PathBuf,
-}
-
-impl LoopDevice {
-    fn new(sandbox: &Sandbox) -> Self {
-        let image = sandbox.path("disk.img");
-        let file = fs_err::File::create(&image).unwrap();
-        file.set_len(128 << 20).unwrap();
-        run(
-            "mkfs.ext4",
-            &["-q", "-O", "^has_journal", image.to_str().unwrap()],
-        );
-        let device = run("losetup", &["--find", "--show", image.to_str().unwrap()]);
-        let mount = sandbox.path("disk");
-        fs_err::create_dir(&mount).unwrap();
-        run("mount", &[&device, mount.to_str().unwrap()]);
-        Self { device, mount }
-    }
-}
-
-impl Drop for LoopDevice {
-    fn drop(&mut self) {
-        run("umount", &[self.mount.to_str().unwrap()]);
-        run("losetup", &["--detach", &self.device]);
-    }
-}
-
-fn run(program: &str, args: &[&str]) -> String {
-    let mut command = Command::new(program);
-    command.args(args);
-    ran(command, b"").ok()
-}
-
 #[test]
 fn writes_to_a_device_keep_to_their_rate() {
     let sandbox = with_busybox();
-    let disk = LoopDevice::new(&sandbox);
-    let volume = format!("{}:/disk", disk.mount.display());
+    let disk = Disk::make(
+        "ext4",
+        128,
+        &sandbox.path("disk.img"),
+        &sandbox.path("disk"),
+    );
+    let volume = format!("{}:/disk", disk.path().display());
     let took = |limit: &[&str]| {
         let began = Instant::now();
         let command = [
@@ -203,7 +170,7 @@ fn writes_to_a_device_keep_to_their_rate() {
         began.elapsed()
     };
     let free = took(&[]);
-    let rate = format!("{}:2m", disk.device);
+    let rate = format!("{}:2m", disk.device());
     let limited = took(&["--device-write-bps", &rate]);
     // 6 MiB at 2 MiB a second.
     assert!(limited > Duration::from_millis(2200), "{limited:?}");
