@@ -10,6 +10,7 @@ mod namespaces;
 mod program;
 mod root;
 mod scheduling;
+mod tree;
 
 pub(crate) use mounts::hierarchy_name;
 

@@ -188,7 +188,7 @@ fn exec_waits_for_nobody_and_mounts_nothing() {
 }
 
 fn has(config: &Value, wanted: impl Fn(&Step) -> bool) -> bool {
-    let plan = plan(config).unwrap();
+    let plan = plan(config).expect("a plan");
     plan.steps().iter().any(|planned| wanted(&planned.step))
 }
 
@@ -196,14 +196,14 @@ fn has(config: &Value, wanted: impl Fn(&Step) -> bool) -> bool {
 #[track_caller]
 fn assert_refused(pointer: &str, value: Value, word: &str) {
     let mut config = template(None);
-    let (parent, name) = pointer.rsplit_once('/').unwrap();
-    config.pointer_mut(parent).unwrap()[name] = value;
+    let (parent, name) = pointer.rsplit_once('/').expect("a pointer");
+    config.pointer_mut(parent).expect("a place")[name] = value;
     let text = config.to_string();
     let error = match parse(text.as_bytes(), &PathBuf::from("config.json"))
         .and_then(|spec| dhow_runtime::spec::check(&spec))
     {
         Err(error) => error,
-        Ok(()) => plan(&config).unwrap_err(),
+        Ok(()) => plan(&config).expect_err("a refusal"),
     };
     assert!(error.to_string().contains(word), "{error}");
 }

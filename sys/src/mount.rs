@@ -64,6 +64,25 @@ pub fn set_attributes(
     set_attributes_at(mount, c"", attributes, recursive)
 }
 
+/// Maps the ids of an open mount's files as the user namespace does (MOUNT_ATTR_IDMAP); `recursive` for all mounts below
+/// it too. The mount must be detached.
+///
+/// # Errors
+/// The kernel's; `EINVAL` for a file system that cannot, `ENOSYS` before Linux 5.12.
+pub fn set_id_map(
+    mount: BorrowedFd<'_>,
+    namespace: BorrowedFd<'_>,
+    recursive: bool,
+) -> Result<()> {
+    let args = libc::mount_attr {
+        attr_set: libc::MOUNT_ATTR_IDMAP,
+        attr_clr: 0,
+        propagation: 0,
+        userns_fd: namespace.as_raw_fd() as u64,
+    };
+    set(mount, c"", &args, recursive)
+}
+
 /// mount_setattr(2) on the mount at a path (relative to `dir`; the empty path is `dir` itself).
 ///
 /// # Errors
@@ -80,6 +99,15 @@ pub fn set_attributes_at(
         propagation: attributes.propagation,
         userns_fd: 0,
     };
+    set(dir, path, &args, recursive)
+}
+
+fn set(
+    dir: BorrowedFd<'_>,
+    path: &std::ffi::CStr,
+    args: &libc::mount_attr,
+    recursive: bool,
+) -> Result<()> {
     let mut flags = libc::AT_EMPTY_PATH;
     if recursive {
         flags |= libc::AT_RECURSIVE;
@@ -91,7 +119,7 @@ pub fn set_attributes_at(
             dir.as_raw_fd(),
             path.as_ptr(),
             flags,
-            std::ptr::from_ref(&args),
+            std::ptr::from_ref(args),
             size_of::<libc::mount_attr>(),
         )
     };

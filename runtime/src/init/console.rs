@@ -7,7 +7,7 @@ use rustix::fs::{Mode, OFlags, ResolveFlags};
 use rustix::pty::OpenptFlags;
 use rustix::termios::Winsize;
 
-use super::mask::{attach, clone_mount};
+use super::tree::Tree;
 use super::{Doing, Init, StepError};
 use crate::channel::{Message, send_descriptor};
 use crate::root_dir::TargetKind;
@@ -72,8 +72,11 @@ impl Init {
             .root()?
             .resolve_or_make(Path::new("/dev/console"), TargetKind::File)
             .doing(what)?;
-        let mount = clone_mount(&self.terminal()?.slave, false).doing(what)?;
-        attach(&mount, &target).doing(what)
+        let tree = Tree::of(&self.terminal()?.slave, false).doing(what)?;
+        let root = self.root()?;
+        tree.attach(&target, || root.resolve(Path::new("/dev/console")))
+            .map(drop)
+            .doing(what)
     }
 
     /// Sends the master end to whoever holds the terminal.

@@ -6,7 +6,7 @@ use std::path::Path;
 use rustix::fs::{AtFlags, CWD, FileType, Gid, Mode, OFlags, Uid};
 use rustix::io::Errno;
 
-use super::mask::{attach, clone_mount};
+use super::tree::Tree;
 use super::{Doing, Init, StepError};
 use crate::plan::DeviceNode;
 use crate::root_dir::{RootDir, TargetKind};
@@ -87,9 +87,11 @@ fn bind(root: &RootDir, node: &DeviceNode) -> Result<(), StepError> {
             what()
         )));
     }
-    let mount = clone_mount(&host, false).doing(what)?;
+    let tree = Tree::of(&host, false).doing(what)?;
     let target = root
         .resolve_or_make(&node.path, TargetKind::File)
         .doing(what)?;
-    attach(&mount, &target).doing(what)
+    tree.attach(&target, || root.resolve(&node.path))
+        .map(drop)
+        .doing(what)
 }

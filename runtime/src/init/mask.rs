@@ -6,8 +6,8 @@ use std::path::Path;
 use dhow_sys::mount::{self as attr, Attributes};
 use rustix::fs::{CWD, FileType, Mode, OFlags};
 use rustix::io::Errno;
-use rustix::mount::{FsMountFlags, FsOpenFlags, MountAttrFlags, MoveMountFlags, OpenTreeFlags};
 
+use super::tree::Tree;
 use super::{Doing, Init, StepError};
 use crate::root_dir::file_type;
 
@@ -25,28 +25,6 @@ impl MaskSources {
     }
 }
 
-/// A copy of an open mount, to be put elsewhere.
-pub(super) fn clone_mount(of: &OwnedFd, recursive: bool) -> rustix::io::Result<OwnedFd> {
-    let mut flags = OpenTreeFlags::OPEN_TREE_CLONE
-        | OpenTreeFlags::OPEN_TREE_CLOEXEC
-        | OpenTreeFlags::AT_EMPTY_PATH;
-    if recursive {
-        flags |= OpenTreeFlags::AT_RECURSIVE;
-    }
-    rustix::mount::open_tree(of, "", flags)
-}
-
-/// Puts an open mount over an open file or directory. Both are descriptors, so nothing is looked up again.
-pub(super) fn attach(mount: &OwnedFd, target: &OwnedFd) -> rustix::io::Result<()> {
-    rustix::mount::move_mount(
-        mount,
-        "",
-        target,
-        "",
-        MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH | MoveMountFlags::MOVE_MOUNT_T_EMPTY_PATH,
-    )
-}
-
 impl Init {
     pub(super) fn mask(&mut self, path: &Path) -> Result<(), StepError> {
         let what = || format!("hide {}", path.display());
@@ -56,16 +34,18 @@ impl Init {
             Err(errno) => return Err(StepError::system(what(), errno)),
         };
         if file_type(target.as_fd()).doing(what)? == FileType::Directory {
-            let mount = match &self.mask.empty {
-                Some(empty) => clone_mount(empty, false).doing(what)?,
-                None => empty_directory().doing(what)?,
+            let tree = match &self.mask.empty {
+                Some(empty) => Tree::of(empty, false).doing(what)?,
+                None => empty_directory()?,
             };
-            attach(&mount, &target).doing(what)?;
+            let root = self.root()?;
+            let placed = tree.attach(&target, || root.resolve(path)).doing(what)?;
             self.spend([target]);
+            self.spent.extend(placed.context);
             if self.mask.empty.is_none() {
-                self.mask.empty = Some(mount);
+                self.mask.empty = Some(placed.mount);
             } else {
-                self.spend([mount]);
+                self.spend([placed.mount]);
             }
             return Ok(());
         }
@@ -77,28 +57,32 @@ impl Init {
             .null
             .as_ref()
             .ok_or_else(|| StepError::other("no /dev/null"))?;
-        let mount = clone_mount(null, false).doing(what)?;
-        attach(&mount, &target).doing(what)?;
-        self.spend([mount, target]);
+        let tree = Tree::of(null, false).doing(what)?;
+        let root = self.root()?;
+        let placed = tree.attach(&target, || root.resolve(path)).doing(what)?;
+        self.spend([placed.mount, target]);
         Ok(())
     }
 
     /// Makes a path read-only, if there is one.
     pub(super) fn make_read_only(&mut self, path: &Path) -> Result<(), StepError> {
         let what = || format!("make {} read-only", path.display());
-        let target = match self.root()?.resolve(path) {
+        let root = self.root()?;
+        let target = match root.resolve(path) {
             Ok(target) => target,
             Err(Errno::NOENT | Errno::NOTDIR) => return Ok(()),
             Err(errno) => return Err(StepError::system(what(), errno)),
         };
-        let mount = clone_mount(&target, true).doing(what)?;
+        let mut tree = Tree::of(&target, true).doing(what)?;
         let change = Attributes {
             set: attr::ATTR_RDONLY,
             ..Attributes::default()
         };
-        attr::set_attributes(mount.as_fd(), &change, true).doing(what)?;
-        attach(&mount, &target).doing(what)?;
-        self.spend([mount, target]);
+        // An older kernel can change one mount only, as runc does.
+        let recursive = tree.is_detached();
+        tree.change(&change, recursive).doing(what)?;
+        let placed = tree.attach(&target, || root.resolve(path)).doing(what)?;
+        self.spend([placed.mount, target]);
         Ok(())
     }
 }
@@ -121,18 +105,10 @@ fn open_null() -> Result<OwnedFd, StepError> {
 }
 
 /// A read-only file system with nothing in it.
-fn empty_directory() -> rustix::io::Result<OwnedFd> {
-    let context = rustix::mount::fsopen("tmpfs", FsOpenFlags::FSOPEN_CLOEXEC)?;
-    rustix::mount::fsconfig_set_string(&context, "source", "tmpfs")?;
-    rustix::mount::fsconfig_set_string(&context, "size", "0")?;
-    rustix::mount::fsconfig_set_string(&context, "nr_inodes", "1")?;
-    rustix::mount::fsconfig_create(&context)?;
-    rustix::mount::fsmount(
-        &context,
-        FsMountFlags::FSMOUNT_CLOEXEC,
-        MountAttrFlags::MOUNT_ATTR_RDONLY
-            | MountAttrFlags::MOUNT_ATTR_NOSUID
-            | MountAttrFlags::MOUNT_ATTR_NODEV
-            | MountAttrFlags::MOUNT_ATTR_NOEXEC,
-    )
+fn empty_directory() -> Result<Tree, StepError> {
+    let option = |key: &str, value: &str| (key.to_owned(), Some(value.to_owned()));
+    let data = [option("size", "0"), option("nr_inodes", "1")];
+    let attributes = attr::ATTR_RDONLY | attr::ATTR_NOSUID | attr::ATTR_NODEV | attr::ATTR_NOEXEC;
+    Tree::filesystem("tmpfs", "tmpfs", &data, attributes)
+        .map_err(|error| StepError::other(format!("make an empty directory: {error}")))
 }

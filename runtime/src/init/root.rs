@@ -3,9 +3,11 @@
 use std::path::Path;
 
 use dhow_sys::mount::{self as attr, Attributes};
-use rustix::fs::CWD;
-use rustix::mount::{MoveMountFlags, OpenTreeFlags, UnmountFlags};
+use rustix::fs::{CWD, Mode, OFlags};
+use rustix::io::Errno;
+use rustix::mount::{MoveMountFlags, UnmountFlags};
 
+use super::tree::{self, Tree};
 use super::{Doing, StepError};
 use crate::root_dir::RootDir;
 
@@ -15,30 +17,17 @@ pub(super) fn isolate(propagation: u64) -> Result<(), StepError> {
         propagation,
         ..Attributes::default()
     };
-    attr::set_attributes_at(CWD, c"/", &change, true)
+    tree::propagate(c"/", &change, true)
         .doing(|| "cut the mounts off from the host's".to_owned())
 }
 
 /// Makes the root directory a mount, with all mounts below it, and opens that mount.
 pub(super) fn bind(path: &Path) -> Result<RootDir, StepError> {
     let what = || format!("make {} a mount", path.display());
-    let tree = rustix::mount::open_tree(
-        CWD,
-        path,
-        OpenTreeFlags::OPEN_TREE_CLONE
-            | OpenTreeFlags::OPEN_TREE_CLOEXEC
-            | OpenTreeFlags::AT_RECURSIVE,
-    )
-    .doing(what)?;
-    rustix::mount::move_mount(
-        &tree,
-        "",
-        CWD,
-        path,
-        MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH,
-    )
-    .doing(what)?;
-    Ok(RootDir::new(tree))
+    let open = || rustix::fs::open(path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty());
+    let target = open().doing(what)?;
+    let tree = Tree::of(&target, true).doing(what)?;
+    Ok(RootDir::new(tree.attach(&target, open).doing(what)?))
 }
 
 pub(super) fn make_read_only(root: &RootDir) -> Result<(), StepError> {
@@ -46,7 +35,7 @@ pub(super) fn make_read_only(root: &RootDir) -> Result<(), StepError> {
         set: attr::ATTR_RDONLY,
         ..Attributes::default()
     };
-    attr::set_attributes(root.fd(), &change, false).doing(|| "make the root read-only".to_owned())
+    tree::change(root.fd(), &change, false).doing(|| "make the root read-only".to_owned())
 }
 
 /// Puts the root over the host's and lets that go: both stand at "." for a moment, so no place for the old one is needed.
@@ -64,13 +53,11 @@ pub(super) fn pivot(root: &RootDir) -> Result<(), StepError> {
 /// Moves the root's mount over the host's root.
 pub(super) fn move_over(root: &RootDir) -> Result<(), StepError> {
     rustix::process::fchdir(root.fd()).doing(|| "enter the root".to_owned())?;
-    rustix::mount::move_mount(
-        root.fd(),
-        "",
-        CWD,
-        "/",
-        MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH,
-    )
+    let flags = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH;
+    match rustix::mount::move_mount(root.fd(), "", CWD, "/", flags) {
+        Err(Errno::NOSYS) => rustix::mount::mount_move(".", "/"),
+        answer => answer,
+    }
     .doing(|| "move the root's mount to /".to_owned())?;
     rustix::process::chroot(".").doing(|| "chroot".to_owned())?;
     rustix::process::chdir("/").doing(|| "enter the new root".to_owned())
@@ -81,7 +68,7 @@ pub(super) fn propagate(propagation: u64, recursive: bool) -> Result<(), StepErr
         propagation,
         ..Attributes::default()
     };
-    attr::set_attributes_at(CWD, c"/", &change, recursive)
+    tree::propagate(c"/", &change, recursive)
         .doing(|| "give the root its propagation".to_owned())
 }
 
