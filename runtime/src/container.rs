@@ -173,6 +173,9 @@ pub struct Record {
     pub start_time: u64,
     /// Its cgroup.
     pub cgroup: Option<CgroupRecord>,
+    /// The groups of resctrl that go with it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub resctrl: Vec<PathBuf>,
     /// The spec's annotations.
     #[serde(default)]
     pub annotations: HashMap<String, String>,

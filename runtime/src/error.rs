@@ -67,6 +67,9 @@ pub enum Error {
     /// The cgroup.
     #[error(transparent)]
     Cgroup(#[from] crate::cgroup::CgroupError),
+    /// The group of caches and memory bandwidth.
+    #[error(transparent)]
+    Resctrl(#[from] crate::resctrl::ResctrlError),
     /// The filter of system calls.
     #[error("seccomp: {0}")]
     Seccomp(#[from] crate::seccomp::SeccompError),

@@ -129,6 +129,8 @@ pub(crate) struct Resources {
     pub(crate) seccomp: Option<Program>,
     /// Whether who takes the filter's listener has no power over processes that hide from him (he is not root).
     pub(crate) shown_to_taker: bool,
+    /// The mounts with mapped ids that the parent has made.
+    pub(crate) id_mapped: Vec<Option<OwnedFd>>,
     /// The container's init (exec).
     pub(crate) target: Option<OwnedFd>,
     /// The hooks that init runs itself.

@@ -2,6 +2,8 @@
 
 mod clone;
 mod id_map;
+mod id_mapped;
+mod net_device;
 
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
@@ -17,6 +19,7 @@ use crate::hooks;
 use crate::init::{Resources, StepError};
 use crate::listener::Asking;
 use crate::plan::{Carrier, HookKind, InitPlan, Step};
+use crate::resctrl;
 use crate::root_dir::write_procfs;
 
 /// A process that was made.
@@ -119,6 +122,27 @@ impl Parent<'_> {
                 self.pid_namespace = Some(fd);
                 Ok(())
             }
+            Step::MakeIdMappedMount {
+                path,
+                recursive,
+                map,
+                map_recursive,
+            } => {
+                let mount = id_mapped::make(path, *recursive, map, *map_recursive)?;
+                self.resources.id_mapped.push(Some(mount));
+                Ok(())
+            }
+            Step::MoveNetDevice {
+                from,
+                to,
+                namespace,
+            } => net_device::hand_over(from, to, namespace.as_deref(), self.made()?.pid),
+            Step::LocateResctrl(group) => {
+                self.record.resctrl = resctrl::Places::find(group)?.made_by_us();
+                Ok(())
+            }
+            Step::MakeResctrl(group) => Ok(resctrl::Places::find(group)?.make(group)?),
+            Step::JoinResctrl(group) => Ok(resctrl::Places::find(group)?.join(self.made()?.pid)?),
             Step::SetCpuAffinity { cpus } => {
                 Ok(crate::init::set_affinity(cpus).map_err(|error| error.in_step(step))?)
             }

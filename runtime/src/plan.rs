@@ -4,8 +4,10 @@ mod build;
 mod devices;
 pub mod mount_options;
 mod mounts;
+mod net_devices;
 mod number_list;
 mod process;
+mod resctrl;
 mod scheduling;
 mod step;
 
@@ -15,8 +17,8 @@ pub use build::CreateRequest;
 pub(crate) use mounts::clean;
 pub use process::{Announce, ProcessRequest, bounding_set};
 pub use step::{
-    CapabilityBits, Carrier, DeviceNode, HookKind, IdRange, LabelModule, MountSource,
-    NamespaceKind, Nature, Step,
+    CapabilityBits, Carrier, DeviceNode, HookKind, IdMap, IdRange, LabelModule, MountSource,
+    NamespaceKind, Nature, ResctrlGroup, Step,
 };
 
 /// A step and who carries it out.

@@ -35,12 +35,6 @@ pub enum SpecError {
         /// Which value, and what is wrong with it.
         what: String,
     },
-    /// A value that is allowed and that this runtime cannot give.
-    #[error("config.json: {what} is not supported yet")]
-    Unsupported {
-        /// Which value.
-        what: String,
-    },
 }
 
 fn invalid(what: impl Into<String>) -> SpecError {
@@ -274,14 +268,8 @@ pub fn check(spec: &Spec) -> Result<(), SpecError> {
         if destination.as_os_str().is_empty() {
             return Err(invalid("mounts: a destination is empty"));
         }
-        if mount.uid_mappings().is_some() || mount.gid_mappings().is_some() {
-            return Err(SpecError::Unsupported {
-                what: format!("mounts: id mappings of {}", destination.display()),
-            });
-        }
     }
-    check_hooks(spec)?;
-    check_unsupported(spec)
+    check_hooks(spec)
 }
 
 fn check_version(version: &str) -> Result<(), SpecError> {
@@ -388,27 +376,4 @@ fn check_hooks(spec: &Spec) -> Result<(), SpecError> {
         }
     }
     Ok(())
-}
-
-/// What would be dropped in silence otherwise.
-fn check_unsupported(spec: &Spec) -> Result<(), SpecError> {
-    let Some(linux) = spec.linux() else {
-        return Ok(());
-    };
-    let asked = [
-        (linux.intel_rdt().is_some(), "linux.intelRdt"),
-        (
-            linux
-                .net_devices()
-                .as_ref()
-                .is_some_and(|set| !set.is_empty()),
-            "linux.netDevices",
-        ),
-    ];
-    match asked.into_iter().find(|(asked, _)| *asked) {
-        Some((_, what)) => Err(SpecError::Unsupported {
-            what: what.to_owned(),
-        }),
-        None => Ok(()),
-    }
 }

@@ -69,11 +69,7 @@ pub fn set_attributes(
 ///
 /// # Errors
 /// The kernel's; `EINVAL` for a file system that cannot, `ENOSYS` before Linux 5.12.
-pub fn set_id_map(
-    mount: BorrowedFd<'_>,
-    namespace: BorrowedFd<'_>,
-    recursive: bool,
-) -> Result<()> {
+pub fn set_id_map(mount: BorrowedFd<'_>, namespace: BorrowedFd<'_>, recursive: bool) -> Result<()> {
     let args = libc::mount_attr {
         attr_set: libc::MOUNT_ATTR_IDMAP,
         attr_clr: 0,

@@ -205,6 +205,7 @@ pub(super) fn prepare<'a>(
         pid: 0,
         start_time: 0,
         cgroup: None,
+        resctrl: Vec::new(),
         annotations,
     };
     let hooks = bundle.spec.hooks().as_ref();
@@ -274,6 +275,9 @@ pub(super) fn give_up(mut parent: Parent<'_>, spec: &Spec) {
         && let Err(error) = end_cgroup(&cgroup)
     {
         crate::log::warn(&format!("the cgroup is left: {error}"));
+    }
+    if let Err(error) = crate::resctrl::remove(&parent.record.resctrl) {
+        crate::log::warn(&error.to_string());
     }
     let list = hooks::of(spec.hooks().as_ref(), HookKind::Poststop);
     if parent.made.is_some() && !list.is_empty() {

@@ -131,6 +131,9 @@ pub(super) fn remove_all(
             cgroup.remove_unused();
         }
     }
+    if let Some(record) = record {
+        crate::resctrl::remove(&record.resctrl)?;
+    }
     let list = hooks::of(
         spec.and_then(|spec| spec.hooks().as_ref()),
         HookKind::Poststop,

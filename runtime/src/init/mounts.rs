@@ -4,16 +4,16 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 
 use dhow_sys::mount::{self as attr, Attributes};
-use rustix::fs::{CWD, FileType, Mode};
+use rustix::fs::{FileType, Mode, OFlags};
 use rustix::io::Errno;
-use rustix::mount::{FsMountFlags, FsOpenFlags, MountAttrFlags, MoveMountFlags, OpenTreeFlags};
+use rustix::mount::FsPickFlags;
 
-use super::mask::attach;
+use super::tree::{self, Tree};
 use super::{Doing, Init, StepError};
 use crate::cgroup::PlaceRecord;
 use crate::plan::MountSource;
 use crate::plan::mount_options::MountOptions;
-use crate::root_dir::{TargetKind, file_type};
+use crate::root_dir::TargetKind;
 
 mod copy_up;
 
@@ -25,7 +25,19 @@ impl Init {
         options: &MountOptions,
     ) -> Result<(), StepError> {
         match source {
-            MountSource::Bind(path) => self.mount_bind(destination, path, options),
+            MountSource::Bind(path) => {
+                let tree = Tree::at(path, options.recursive)
+                    .doing(|| format!("mount {} at {}", path.display(), destination.display()))?;
+                self.mount_bind(destination, path, tree, options)
+            }
+            MountSource::IdMapped { path, number } => {
+                let made = self.resources.id_mapped.get_mut(*number);
+                let made = made
+                    .and_then(Option::take)
+                    .ok_or_else(|| StepError::other("the id-mapped mount was not made"))?;
+                self.mount_bind(destination, path, Tree::detached(made), options)
+            }
+            MountSource::Remount => self.remount(destination, options),
             MountSource::Filesystem { fstype, source } => {
                 self.mount_filesystem(destination, fstype, source, options)
             }
@@ -39,21 +51,40 @@ impl Init {
         &mut self,
         destination: &Path,
         source: &Path,
+        mut tree: Tree,
         options: &MountOptions,
     ) -> Result<(), StepError> {
         let what = || format!("mount {} at {}", source.display(), destination.display());
-        let mount = clone_path(source, options.recursive).doing(what)?;
-        set_attributes(&mount, options).doing(what)?;
-        let kind = match file_type(mount.as_fd()).doing(what)? {
+        change_all(&mut tree, options).doing(what)?;
+        let kind = match tree.file_type().doing(what)? {
             FileType::Directory => TargetKind::Directory,
             _ => TargetKind::File,
         };
-        let target = self
-            .root()?
-            .resolve_or_make(destination, kind)
+        let root = self.root()?;
+        let target = root.resolve_or_make(destination, kind).doing(what)?;
+        let placed = tree
+            .attach(&target, || root.resolve(destination))
             .doing(what)?;
-        attach(&mount, &target).doing(what)?;
-        self.spend([mount, target]);
+        self.spend([placed.mount, target]);
+        Ok(())
+    }
+
+    /// Changes what is mounted at a place: attributes of that mount, and options of its file system.
+    fn remount(&mut self, destination: &Path, options: &MountOptions) -> Result<(), StepError> {
+        let what = || format!("remount {}", destination.display());
+        let mount = self.root()?.resolve(destination).doing(what)?;
+        if !options.bind {
+            reconfigure(&mount, options).doing(what)?;
+        }
+        tree::change(mount.as_fd(), &options.attributes, false).doing(what)?;
+        tree::change(mount.as_fd(), &options.recursive_attributes, true).doing(what)?;
+        for (propagation, recursive) in &options.propagation {
+            let change = Attributes {
+                propagation: *propagation,
+                ..Attributes::default()
+            };
+            tree::change(mount.as_fd(), &change, *recursive).doing(what)?;
+        }
         Ok(())
     }
 
@@ -94,16 +125,19 @@ impl Init {
             true => 0,
             false => options.attributes.set,
         };
-        let (mount, context) = new_filesystem(fstype, source, &data, attributes)
+        let mut tree = Tree::filesystem(fstype, source, &data, attributes)
             .map_err(|error| StepError::other(format!("{}: {error}", what())))?;
+        change_more(&mut tree, options).doing(what)?;
+        let placed = tree
+            .attach(&target, || root.resolve(destination))
+            .doing(what)?;
         if options.copy_up {
-            copy_up::copy(&target, &mount)
+            copy_up::copy(&target, &placed.mount)
                 .doing(|| format!("copy what is at the place: {}", what()))?;
-            attr::set_attributes(mount.as_fd(), &options.attributes, false).doing(what)?;
+            tree::change(placed.mount.as_fd(), &options.attributes, false).doing(what)?;
         }
-        set_more_attributes(&mount, options).doing(what)?;
-        attach(&mount, &target).doing(what)?;
-        self.spend([mount, target, context]);
+        self.spend([placed.mount, target]);
+        self.spent.extend(placed.context);
         Ok(())
     }
 
@@ -123,23 +157,30 @@ impl Init {
         if let [place] = &*record.places
             && place.controllers.is_empty()
         {
-            let mount = hierarchy(place, namespaced, options)
+            let mut tree = hierarchy(place, namespaced, options)
                 .map_err(|error| StepError::other(format!("{}: {error}", what())))?;
-            attr::set_attributes(mount.as_fd(), &options.attributes, true).doing(what)?;
-            return attach(&mount, &target).doing(what);
+            tree.change(&options.attributes, false).doing(what)?;
+            return tree
+                .attach(&target, || root.resolve(destination))
+                .map(drop)
+                .doing(what);
         }
         let data = [("mode".to_owned(), Some("755".to_owned()))];
-        let (top, context) = new_filesystem("tmpfs", "tmpfs", &data, 0)
-            .map_err(|error| StepError::other(format!("{}: {error}", what())))?;
-        attach(&top, &target).doing(what)?;
+        let top = Tree::filesystem("tmpfs", "tmpfs", &data, 0)
+            .map_err(|error| StepError::other(format!("{}: {error}", what())))?
+            .attach(&target, || root.resolve(destination))
+            .doing(what)?;
+        let mut mounts = Vec::with_capacity(record.places.len());
         for place in &record.places {
-            let mount = mount_hierarchy(&top, place, namespaced, options)
+            let mount = mount_hierarchy(&top.mount, place, namespaced, options)
                 .map_err(|error| StepError::other(format!("{}: {}", what(), error.message)))?;
-            self.spend([mount]);
+            mounts.push(mount);
         }
+        mounts.push(top.mount);
         // Last, and for all of them: directories and links had to be made in it.
-        attr::set_attributes(top.as_fd(), &options.attributes, true).doing(what)?;
-        self.spend([top, target, context]);
+        change_together(&mounts, &options.attributes).doing(what)?;
+        self.spent.extend(mounts.into_iter().chain(top.context));
+        self.spend([target]);
         Ok(())
     }
 }
@@ -164,16 +205,33 @@ fn mount_hierarchy(
     let what = || format!("hierarchy {name}");
     // The directory of all is new and nobody else's yet, so plain names do in it.
     rustix::fs::mkdirat(top, &*name, Mode::from_raw_mode(0o755)).doing(what)?;
-    let mount = hierarchy(place, namespaced, options)
+    let tree = hierarchy(place, namespaced, options)
         .map_err(|error| StepError::other(format!("{}: {error}", what())))?;
-    let flags = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH;
-    rustix::mount::move_mount(&mount, "", top, &*name, flags).doing(what)?;
+    let open = || {
+        let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        rustix::fs::openat(top, &*name, flags, Mode::empty())
+    };
+    let placed = tree.attach(&open().doing(what)?, open).doing(what)?;
     if place.controllers.len() > 1 {
         for controller in &place.controllers {
             rustix::fs::symlinkat(&*name, top, &**controller).doing(what)?;
         }
     }
-    Ok(mount)
+    Ok(placed.mount)
+}
+
+/// Changes mounts of which the last has all others below it.
+fn change_together(mounts: &[OwnedFd], change: &Attributes) -> rustix::io::Result<()> {
+    let Some(top) = mounts.last() else {
+        return Ok(());
+    };
+    match tree::change(top.as_fd(), change, true) {
+        // An older kernel can change one mount only.
+        Err(Errno::NOSYS) => mounts
+            .iter()
+            .try_for_each(|mount| tree::change(mount.as_fd(), change, false)),
+        answer => answer,
+    }
 }
 
 /// One hierarchy, without the attributes that all of them get: in a cgroup namespace the kernel shows the container's cgroup as its root, else that cgroup's directory
@@ -182,15 +240,15 @@ fn hierarchy(
     place: &PlaceRecord,
     namespaced: bool,
     options: &MountOptions,
-) -> Result<OwnedFd, String> {
+) -> Result<Tree, String> {
     if !namespaced {
         let error = |errno| format!("{}: {errno}", place.directory.display());
-        let mount = clone_path(&place.directory, true).map_err(error)?;
-        set_more_attributes(&mount, options).map_err(error)?;
-        return Ok(mount);
+        let mut tree = Tree::at(&place.directory, true).map_err(error)?;
+        change_more(&mut tree, options).map_err(error)?;
+        return Ok(tree);
     }
     if place.controllers.is_empty() {
-        return Ok(new_filesystem("cgroup2", "cgroup2", &[], options.attributes.set)?.0);
+        return Tree::filesystem("cgroup2", "cgroup2", &[], options.attributes.set);
     }
     let mut data = Vec::new();
     for controller in &place.controllers {
@@ -202,7 +260,7 @@ fn hierarchy(
             None => data.push((controller.clone(), None)),
         }
     }
-    Ok(new_filesystem("cgroup", "cgroup", &data, options.attributes.set)?.0)
+    Tree::filesystem("cgroup", "cgroup", &data, options.attributes.set)
 }
 
 /// File systems whose superblock others share, or for which read-only is only a matter of the mount.
@@ -221,76 +279,41 @@ fn is_shared_or_virtual(fstype: &str) -> bool {
     )
 }
 
-/// A copy of the mount at a path of the host, from there down.
-fn clone_path(path: &Path, recursive: bool) -> rustix::io::Result<OwnedFd> {
-    let mut flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
-    if recursive {
-        flags |= OpenTreeFlags::AT_RECURSIVE;
+/// Options of a file system that is mounted already. An older kernel than Linux 5.2 can set its flags only together with
+/// those of the mount, so there they are not changed.
+fn reconfigure(mount: &OwnedFd, options: &MountOptions) -> rustix::io::Result<()> {
+    if options.data.is_empty() && options.filesystem_flags.is_empty() {
+        return Ok(());
     }
-    rustix::mount::open_tree(CWD, path, flags)
-}
-
-/// A new file system, not mounted anywhere yet, whose mount has these attributes from the start, and the descriptor that it was
-/// made by. An error is in the kernel's own words where it has some.
-fn new_filesystem(
-    fstype: &str,
-    source: &str,
-    data: &[(String, Option<String>)],
-    attributes: u64,
-) -> Result<(OwnedFd, OwnedFd), String> {
-    let context = rustix::mount::fsopen(fstype, FsOpenFlags::FSOPEN_CLOEXEC)
-        .map_err(|errno| errno.to_string())?;
-    let explain = |part: &str, errno: Errno| format!("{part}: {}", explain(&context, errno));
-    rustix::mount::fsconfig_set_string(&context, "source", source)
-        .map_err(|errno| explain("source", errno))?;
-    for (key, value) in data {
+    let flags = FsPickFlags::FSPICK_CLOEXEC | FsPickFlags::FSPICK_EMPTY_PATH;
+    let context = rustix::mount::fspick(mount, "", flags)?;
+    for flag in &options.filesystem_flags {
+        rustix::mount::fsconfig_set_flag(&context, &**flag)?;
+    }
+    for (key, value) in &options.data {
         match value {
-            Some(value) => rustix::mount::fsconfig_set_string(&context, &**key, &**value),
-            None => rustix::mount::fsconfig_set_flag(&context, &**key),
+            Some(value) => rustix::mount::fsconfig_set_string(&context, &**key, &**value)?,
+            None => rustix::mount::fsconfig_set_flag(&context, &**key)?,
         }
-        .map_err(|errno| explain(key, errno))?;
     }
-    rustix::mount::fsconfig_create(&context).map_err(|errno| explain("create", errno))?;
-    let mount = rustix::mount::fsmount(
-        &context,
-        FsMountFlags::FSMOUNT_CLOEXEC,
-        MountAttrFlags::from_bits_retain(attributes as u32),
-    )
-    .map_err(|errno| explain("mount", errno))?;
-    Ok((mount, context))
+    rustix::mount::fsconfig_reconfigure(&context)
 }
 
-/// The kernel's last message on a file system that is being made, or the bare errno.
-fn explain(context: &OwnedFd, errno: Errno) -> String {
-    let mut buffer = [0u8; 512];
-    match rustix::io::read(context, &mut buffer) {
-        Ok(read) if read > 2 => {
-            let text = String::from_utf8_lossy(&buffer[2..read]);
-            format!("{} ({errno})", text.trim())
-        }
-        _ => errno.to_string(),
-    }
-}
-
-/// Gives a detached mount what its options ask for.
-fn set_attributes(mount: &OwnedFd, options: &MountOptions) -> rustix::io::Result<()> {
-    if !options.attributes.is_empty() {
-        attr::set_attributes(mount.as_fd(), &options.attributes, false)?;
-    }
-    set_more_attributes(mount, options)
+/// Gives a mount what its options ask for.
+fn change_all(tree: &mut Tree, options: &MountOptions) -> rustix::io::Result<()> {
+    tree.change(&options.attributes, false)?;
+    change_more(tree, options)
 }
 
 /// The same without the mount's own attributes.
-fn set_more_attributes(mount: &OwnedFd, options: &MountOptions) -> rustix::io::Result<()> {
-    if !options.recursive_attributes.is_empty() {
-        attr::set_attributes(mount.as_fd(), &options.recursive_attributes, true)?;
-    }
+fn change_more(tree: &mut Tree, options: &MountOptions) -> rustix::io::Result<()> {
+    tree.change(&options.recursive_attributes, true)?;
     for (propagation, recursive) in &options.propagation {
         let change = Attributes {
             propagation: *propagation,
             ..Attributes::default()
         };
-        attr::set_attributes(mount.as_fd(), &change, *recursive)?;
+        tree.change(&change, *recursive)?;
     }
     Ok(())
 }

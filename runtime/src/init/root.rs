@@ -17,8 +17,7 @@ pub(super) fn isolate(propagation: u64) -> Result<(), StepError> {
         propagation,
         ..Attributes::default()
     };
-    tree::propagate(c"/", &change, true)
-        .doing(|| "cut the mounts off from the host's".to_owned())
+    tree::propagate(c"/", &change, true).doing(|| "cut the mounts off from the host's".to_owned())
 }
 
 /// Makes the root directory a mount, with all mounts below it, and opens that mount.
@@ -27,7 +26,7 @@ pub(super) fn bind(path: &Path) -> Result<RootDir, StepError> {
     let open = || rustix::fs::open(path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty());
     let target = open().doing(what)?;
     let tree = Tree::of(&target, true).doing(what)?;
-    Ok(RootDir::new(tree.attach(&target, open).doing(what)?))
+    Ok(RootDir::new(tree.attach(&target, open).doing(what)?.mount))
 }
 
 pub(super) fn make_read_only(root: &RootDir) -> Result<(), StepError> {
@@ -68,8 +67,7 @@ pub(super) fn propagate(propagation: u64, recursive: bool) -> Result<(), StepErr
         propagation,
         ..Attributes::default()
     };
-    tree::propagate(c"/", &change, recursive)
-        .doing(|| "give the root its propagation".to_owned())
+    tree::propagate(c"/", &change, recursive).doing(|| "give the root its propagation".to_owned())
 }
 
 /// Whether there is something at a path of the container; what it is, the step that enters it will say.

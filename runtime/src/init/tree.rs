@@ -30,6 +30,17 @@ pub(super) struct Tree {
     form: Form,
     /// Changes that the kernel can only make when it is at its place; `true` for all mounts below it too.
     later: Vec<(Attributes, bool)>,
+    /// What the file system was made by; closed by who puts it at its place.
+    context: Option<OwnedFd>,
+}
+
+/// A mount at its place.
+#[derive(Debug)]
+pub(super) struct Placed {
+    /// The mount.
+    pub(super) mount: OwnedFd,
+    /// What it was made by, which has served.
+    pub(super) context: Option<OwnedFd>,
 }
 
 #[derive(Debug)]
@@ -53,6 +64,7 @@ impl Tree {
         Self {
             form: Form::Detached(mount),
             later: Vec::new(),
+            context: None,
         }
     }
 
@@ -87,6 +99,7 @@ impl Tree {
         Self {
             form: Form::Bind { source, recursive },
             later: Vec::new(),
+            context: None,
         }
     }
 
@@ -113,13 +126,16 @@ impl Tree {
             .map_err(|errno| explain(key, errno))?;
         }
         rustix::mount::fsconfig_create(&context).map_err(|errno| explain("create", errno))?;
-        rustix::mount::fsmount(
+        let mount = rustix::mount::fsmount(
             &context,
             FsMountFlags::FSMOUNT_CLOEXEC,
             MountAttrFlags::from_bits_retain(attributes as u32),
         )
-        .map(Self::detached)
-        .map_err(|errno| explain("mount", errno))
+        .map_err(|errno| explain("mount", errno))?;
+        Ok(Self {
+            context: Some(context),
+            ..Self::detached(mount)
+        })
     }
 
     fn filesystem_later(
@@ -151,6 +167,7 @@ impl Tree {
                 data,
             },
             later: Vec::new(),
+            context: None,
         })
     }
 
@@ -188,7 +205,7 @@ impl Tree {
         self,
         target: &OwnedFd,
         reopen: impl Fn() -> Result<OwnedFd>,
-    ) -> Result<OwnedFd> {
+    ) -> Result<Placed> {
         let mount = match self.form {
             Form::Detached(mount) => {
                 let flags = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH
@@ -222,7 +239,10 @@ impl Tree {
         for (change, recursive) in &self.later {
             change_by_mount(mount.as_fd(), change, *recursive)?;
         }
-        Ok(mount)
+        Ok(Placed {
+            mount,
+            context: self.context,
+        })
     }
 }
 

@@ -4,12 +4,14 @@ use std::path::{Path, PathBuf};
 
 use dhow_sys::mount as attr;
 use dhow_sys::namespace;
-use oci_spec::runtime::{Linux, LinuxIdMapping, LinuxNamespaceType};
+use oci_spec::runtime::{Linux, LinuxNamespaceType};
 
 use super::devices::device_steps;
-use super::mounts::{clean, mount_step, propagation};
+use super::mounts::{MountContext, MountSteps, clean, id_ranges, propagation};
+use super::net_devices::net_device_steps;
 use super::process::{Announce, ProcessRequest, process_steps, terminal_size};
-use super::step::{Carrier, HookKind, IdRange, NamespaceKind, Step};
+use super::resctrl::resctrl_group;
+use super::step::{Carrier, HookKind, IdMap, NamespaceKind, Step};
 use super::{InitPlan, MountSource};
 use crate::hooks;
 use crate::spec::{Bundle, Spec, SpecError};
@@ -91,9 +93,10 @@ impl InitPlan {
         })?;
         let namespaces = Namespaces::of(&linux);
         let mut plan = Self::default();
-        plan.parent_steps(spec, &linux, &namespaces, request);
+        let mounts = mount_steps(bundle, &linux, &namespaces)?;
+        plan.parent_steps(spec, &linux, &namespaces, request, mounts.before)?;
         plan.namespace_steps(spec, &linux, &namespaces, request)?;
-        plan.file_system_steps(bundle, &linux, &namespaces, request)?;
+        plan.file_system_steps(bundle, &linux, mounts.mounts, request)?;
         let tail = process_steps(&ProcessRequest {
             process,
             linux: Some(&linux),
@@ -114,12 +117,25 @@ impl InitPlan {
         linux: &Linux,
         namespaces: &Namespaces,
         request: &CreateRequest,
-    ) {
+        before: Vec<Step>,
+    ) -> Result<(), SpecError> {
         let path = linux.cgroups_path().clone();
+        let resctrl = linux.intel_rdt().as_ref();
+        let resctrl = resctrl.map(|asked| resctrl_group(asked, &request.id));
+        let resctrl = resctrl.transpose()?;
         // First the record of what will be made: after a crash it is found by it.
         self.push(Carrier::Parent, Step::LocateCgroup { path: path.clone() });
+        if let Some(group) = &resctrl {
+            self.push(Carrier::Parent, Step::LocateResctrl(group.clone()));
+        }
         self.push(Carrier::Parent, Step::WriteRecord);
         self.push(Carrier::Parent, Step::CreateCgroup { path });
+        if let Some(group) = &resctrl {
+            self.push(Carrier::Parent, Step::MakeResctrl(group.clone()));
+        }
+        for step in before {
+            self.push(Carrier::Parent, step);
+        }
         // A user namespace can be entered, but not left again, so a process between enters it.
         let between = namespaces.joins(namespace::USER).is_some();
         // Cgroup namespaces take the cgroup that one is in, and time namespaces their offsets, so init makes them itself.
@@ -175,6 +191,13 @@ impl InitPlan {
             self.push(Carrier::Parent, Step::LetGo);
         }
         self.push(Carrier::Parent, Step::WriteRecord);
+        if let Some(group) = resctrl {
+            self.push(Carrier::Parent, Step::JoinResctrl(group));
+        }
+        let joined = namespaces.joins(namespace::NETWORK);
+        for step in net_device_steps(linux, namespaces.has(namespace::NETWORK), joined)? {
+            self.push(Carrier::Parent, step);
+        }
         if awaits_hooks(spec) {
             self.push(Carrier::Parent, Step::AwaitMounts);
             for kind in [HookKind::Prestart, HookKind::CreateRuntime] {
@@ -199,6 +222,7 @@ impl InitPlan {
                 self.push(Carrier::Parent, Step::RunHooks { kind, count });
             }
         }
+        Ok(())
     }
 
     fn namespace_steps(
@@ -276,7 +300,7 @@ impl InitPlan {
         &mut self,
         bundle: &Bundle,
         linux: &Linux,
-        namespaces: &Namespaces,
+        mounts: Vec<Step>,
         request: &CreateRequest,
     ) -> Result<(), SpecError> {
         let spec = &bundle.spec;
@@ -297,11 +321,10 @@ impl InitPlan {
             path: bundle.rootfs.clone(),
         });
         let mut host_dev = false;
-        for mount in spec.mounts().iter().flatten() {
-            let step = mount_step(mount, &bundle.dir, namespaces.has(namespace::CGROUP))?;
+        for step in mounts {
             if let Step::Mount {
                 destination,
-                source: MountSource::Bind(_),
+                source: MountSource::Bind(_) | MountSource::IdMapped { .. },
                 ..
             } = &step
             {
@@ -370,6 +393,36 @@ impl InitPlan {
     }
 }
 
+/// The steps of a container's mounts.
+fn mount_steps(
+    bundle: &Bundle,
+    linux: &Linux,
+    namespaces: &Namespaces,
+) -> Result<MountSteps, SpecError> {
+    let made = || IdMap::Ranges {
+        uids: id_ranges(linux.uid_mappings().as_deref()),
+        gids: id_ranges(linux.gid_mappings().as_deref()),
+    };
+    let joined = namespaces.joins(namespace::USER);
+    let context = MountContext {
+        bundle: &bundle.dir,
+        cgroup_namespace: namespaces.has(namespace::CGROUP),
+        label: linux
+            .mount_label()
+            .as_deref()
+            .filter(|label| !label.is_empty()),
+        container_map: match joined {
+            Some(path) => Some(IdMap::Namespace(path.clone())),
+            None => namespaces.makes(namespace::USER).then(made),
+        },
+    };
+    let mut steps = MountSteps::default();
+    for mount in bundle.spec.mounts().iter().flatten() {
+        steps.add(mount, &context)?;
+    }
+    Ok(steps)
+}
+
 /// Whether the parent has something to do with init before it may go on.
 fn awaits_id_map(spec: &Spec, namespaces: &Namespaces) -> bool {
     let between = namespaces.joins(namespace::USER).is_some();
@@ -386,18 +439,6 @@ fn awaits_hooks(spec: &Spec) -> bool {
     [HookKind::Prestart, HookKind::CreateRuntime]
         .into_iter()
         .any(|kind| !hooks::of(spec.hooks().as_ref(), kind).is_empty())
-}
-
-fn id_ranges(mappings: Option<&[LinuxIdMapping]>) -> Vec<IdRange> {
-    mappings
-        .unwrap_or_default()
-        .iter()
-        .map(|mapping| IdRange {
-            container: mapping.container_id(),
-            host: mapping.host_id(),
-            size: mapping.size(),
-        })
-        .collect()
 }
 
 /// A parameter must belong to a namespace that the container has of its own, or it would be the host's that changes.

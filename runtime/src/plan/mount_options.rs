@@ -2,6 +2,74 @@
 
 use dhow_sys::mount::{self as attr, Attributes};
 
+/// All words among a mount's options that are the runtime's and not a file system's (config.md, "Linux mount options").
+pub const NAMES: [&str; 64] = [
+    "acl",
+    "async",
+    "atime",
+    "bind",
+    "defaults",
+    "dev",
+    "diratime",
+    "dirsync",
+    "exec",
+    "idmap",
+    "iversion",
+    "lazytime",
+    "loud",
+    "mand",
+    "noacl",
+    "noatime",
+    "nodev",
+    "nodiratime",
+    "noexec",
+    "noiversion",
+    "nolazytime",
+    "nomand",
+    "norelatime",
+    "nostrictatime",
+    "nosuid",
+    "nosymfollow",
+    "private",
+    "ratime",
+    "rbind",
+    "rdev",
+    "rdiratime",
+    "relatime",
+    "remount",
+    "rexec",
+    "ridmap",
+    "rnoatime",
+    "rnodev",
+    "rnodiratime",
+    "rnoexec",
+    "rnorelatime",
+    "rnostrictatime",
+    "rnosuid",
+    "rnosymfollow",
+    "ro",
+    "rprivate",
+    "rrelatime",
+    "rro",
+    "rrw",
+    "rshared",
+    "rslave",
+    "rstrictatime",
+    "rsuid",
+    "rsymfollow",
+    "runbindable",
+    "rw",
+    "shared",
+    "silent",
+    "slave",
+    "strictatime",
+    "suid",
+    "symfollow",
+    "sync",
+    "tmpcopyup",
+    "unbindable",
+];
+
 /// What a mount's options ask for.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
 pub struct MountOptions {
@@ -21,12 +89,11 @@ pub struct MountOptions {
     pub data: Vec<(String, Option<String>)>,
     /// Copy what the root has at the destination into the new tmpfs.
     pub copy_up: bool,
+    /// Change the mount that is there (`remount`).
+    pub remount: bool,
+    /// Map the ids of its files; `true` for all mounts below it too (`idmap`, `ridmap`).
+    pub id_map: Option<bool>,
 }
-
-/// An option that is known and cannot be given.
-#[derive(Debug, PartialEq, Eq, thiserror::Error)]
-#[error("the mount option {0} is not supported yet")]
-pub struct UnsupportedOption(pub String);
 
 /// A word that sets or clears attribute bits.
 fn attribute(word: &str) -> Option<Attributes> {
@@ -80,7 +147,7 @@ fn propagation(word: &str) -> Option<(u64, bool)> {
 }
 
 /// The words that are flags of the file system's superblock.
-const FILESYSTEM_FLAGS: [&str; 9] = [
+const FILESYSTEM_FLAGS: [&str; 7] = [
     "sync",
     "async",
     "dirsync",
@@ -88,19 +155,19 @@ const FILESYSTEM_FLAGS: [&str; 9] = [
     "nolazytime",
     "mand",
     "nomand",
-    "silent",
-    "loud",
 ];
 
-/// The words that mean nothing to the kernel, or what is so anyway.
-const WITHOUT_MEANING: [&str; 7] = [
+/// The words that mean nothing to the kernel, or what is so anyway: its file systems count versions by themselves, and how
+/// much it writes to its log is no matter of the container's.
+const WITHOUT_MEANING: [&str; 8] = [
     "defaults",
     "",
     "acl",
     "noacl",
     "iversion",
     "noiversion",
-    "remount",
+    "silent",
+    "loud",
 ];
 
 /// A later word wins over an earlier one on the same bits.
@@ -112,21 +179,18 @@ fn merge(into: &mut Attributes, change: Attributes) {
 impl MountOptions {
     /// Reads a mount's options. `ro` and its like become attributes of the mount, never of the file system, which others
     /// may have mounted too.
-    ///
-    /// # Errors
-    /// For an option that is known and not supported.
-    pub fn parse(options: &[String], fstype: Option<&str>) -> Result<Self, UnsupportedOption> {
+    pub fn parse(options: &[String], fstype: Option<&str>) -> Self {
         let mut parsed = Self {
             bind: fstype == Some("bind"),
             ..Self::default()
         };
         for word in options {
-            parsed.word(word)?;
+            parsed.word(word);
         }
-        Ok(parsed)
+        parsed
     }
 
-    fn word(&mut self, word: &str) -> Result<(), UnsupportedOption> {
+    fn word(&mut self, word: &str) {
         if let Some(change) = attribute(word) {
             merge(&mut self.attributes, change);
         } else if let Some(change) = propagation(word) {
@@ -143,14 +207,15 @@ impl MountOptions {
                     self.recursive = true;
                 }
                 "tmpcopyup" => self.copy_up = true,
-                "idmap" | "ridmap" => return Err(UnsupportedOption(word.to_owned())),
+                "remount" => self.remount = true,
+                "idmap" => self.id_map = Some(false),
+                "ridmap" => self.id_map = Some(true),
                 _ => self.data.push(match word.split_once('=') {
                     Some((key, value)) => (key.to_owned(), Some(value.to_owned())),
                     None => (word.to_owned(), None),
                 }),
             }
         }
-        Ok(())
     }
 }
 
@@ -160,7 +225,7 @@ mod tests {
 
     fn parse(words: &[&str]) -> MountOptions {
         let words: Vec<String> = words.iter().map(|word| (*word).to_owned()).collect();
-        MountOptions::parse(&words, None).unwrap()
+        MountOptions::parse(&words, None)
     }
 
     #[test]
@@ -183,6 +248,18 @@ mod tests {
             attr::ATTR_RDONLY | attr::ATTR_NOSUID
         );
         assert_eq!(options.propagation, [(attr::SLAVE, true)]);
+    }
+
+    #[test]
+    fn every_word_of_the_specification_is_known() {
+        for word in NAMES {
+            assert_eq!(parse(&[word]).data, [], "{word}");
+        }
+        assert_eq!(parse(&["ridmap"]).id_map, Some(true));
+        assert_eq!(
+            parse(&["rnoatime"]).recursive_attributes.set,
+            attr::ATTR_NOATIME
+        );
     }
 
     #[test]

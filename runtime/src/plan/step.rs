@@ -64,6 +64,20 @@ pub struct IdRange {
     pub size: u32,
 }
 
+/// How the ids of a mount's files are mapped.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum IdMap {
+    /// As these ranges say.
+    Ranges {
+        /// Of users.
+        uids: Vec<IdRange>,
+        /// Of groups.
+        gids: Vec<IdRange>,
+    },
+    /// As in the user namespace at this path.
+    Namespace(PathBuf),
+}
+
 /// What a mount brings.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum MountSource {
@@ -76,11 +90,35 @@ pub enum MountSource {
         /// Its source.
         source: String,
     },
+    /// A file or directory of the host, whose mount the parent has made (`Step::MakeIdMappedMount` of this number).
+    IdMapped {
+        /// The host's path.
+        path: PathBuf,
+        /// Which of the mounts that the parent has made.
+        number: usize,
+    },
+    /// Nothing new: what is mounted there is changed.
+    Remount,
     /// The container's own view of the cgroup file systems.
     Cgroup {
         /// Whether the container has a cgroup namespace, in which the kernel shows its own cgroup as the root.
         namespaced: bool,
     },
+}
+
+/// A group of resctrl: what its processes may use of caches and memory bandwidth.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ResctrlGroup {
+    /// Its name; none for the group of all others.
+    pub name: Option<String>,
+    /// Whether the configuration names it, and it is not the container's alone.
+    pub is_named: bool,
+    /// Lines to be compared with those of a group that is there already, or written to a new one.
+    pub compared: Vec<String>,
+    /// Lines to be written in any case, last.
+    pub written: Vec<String>,
+    /// The name of a group in it by which its use is measured.
+    pub monitor: Option<String>,
 }
 
 /// A security module that gives programs labels.
@@ -163,10 +201,30 @@ pub struct CapabilityBits {
 pub enum Step {
     /// Finds where the cgroup will be.
     LocateCgroup { path: Option<PathBuf> },
+    /// Finds where the group of resctrl will be.
+    LocateResctrl(ResctrlGroup),
+    /// Makes the group of resctrl, where it is missing, and writes what it may use.
+    MakeResctrl(ResctrlGroup),
+    /// Puts init into the group of resctrl.
+    JoinResctrl(ResctrlGroup),
+    /// Moves a network interface of the host's into the container's network namespace, with its addresses.
+    MoveNetDevice {
+        from: String,
+        to: String,
+        namespace: Option<PathBuf>,
+    },
     /// Makes the cgroup and writes its limits.
     CreateCgroup { path: Option<PathBuf> },
     /// Lets the next child begin in the pid namespace at `path`.
     EnterPidNamespace { path: PathBuf },
+    /// Makes a mount whose files have other owners. Only who has power over the file system itself may, which is nobody in
+    /// a new user namespace.
+    MakeIdMappedMount {
+        path: PathBuf,
+        recursive: bool,
+        map: IdMap,
+        map_recursive: bool,
+    },
     /// Makes the next process, in new namespaces.
     Clone { namespaces: u64 },
     /// Writes the user namespace's maps.
@@ -392,6 +450,10 @@ fn write_mount(
     write!(f, "Mount {} from ", destination.display())?;
     match source {
         MountSource::Bind(path) => write!(f, "the host's {}", path.display())?,
+        MountSource::IdMapped { path, .. } => {
+            write!(f, "the host's {}, owners mapped", path.display())?;
+        }
+        MountSource::Remount => write!(f, "what is there")?,
         MountSource::Filesystem { fstype, source } => write!(f, "a {fstype} ({source})")?,
         MountSource::Cgroup { namespaced: true } => write!(f, "its cgroup, as the root")?,
         MountSource::Cgroup { namespaced: false } => write!(f, "its cgroup")?,
