@@ -110,12 +110,20 @@ fn a_user_namespace_by_path_takes_a_process_between() {
     let between = plan(&config).unwrap();
     assert_eq!(
         names(&between, Carrier::Intermediate),
-        ["JoinNamespace", "Clone"]
+        ["Hide", "JoinNamespace", "Clone"]
     );
     assert_order(
         &names(&between, Carrier::Init),
-        &["AwaitIdMap", "BecomeRoot", "PivotRoot"],
+        &["JoinCgroup", "BecomeRoot", "PivotRoot"],
     );
+    // A hidden process's score is for root alone to set, so it does so itself before.
+    config["process"]["oomScoreAdj"] = json!(300);
+    let between = plan(&config).unwrap();
+    assert_eq!(
+        names(&between, Carrier::Intermediate),
+        ["SetOomScoreAdj", "Hide", "JoinNamespace", "Clone"]
+    );
+    assert!(!names(&between, Carrier::Parent).contains(&"SetOomScoreAdj".to_owned()));
 }
 
 #[test]
