@@ -51,7 +51,7 @@ measure_row() {
     *) set -- "$@" --prepare "sh -c '$before && sleep $pause'" ;;
     esac
     # shellcheck disable=SC2086 # the program to run under, and its arguments
-    if ! $inside "$@" "$command" </dev/null >"$work/said" 2>&1; then
+    if ! timeout 600 $inside "$@" "$command" </dev/null >"$work/said" 2>&1; then
         echo "$id: $name failed: $command" >&2
         tail -n 5 "$work/said" >&2
         # What the program itself said.

@@ -18,8 +18,23 @@ Peers: $(for package in runc crun podman buildah skopeo docker-registry; do
 done | sed 's/, $//').
 
 Times are medians, with the fastest run in brackets. "dhow is" compares the medians: 3.0 x means that the peer takes three times as long.
+The floor is a bare program (benches/floor/floor.c) that has the kernel make the same and does nothing else; "1.2 x of it" is what dhow takes of its time.
 END
-for id in runtime run-container build-cold build-unchanged push-fresh push push-embedded pull pull-embedded; do
+# What a `run` takes besides time.
+costs() {
+    printf '\n## What a `run` takes besides time\n\n| | peak memory of a process | system calls of `run` | of `exec` | size of the program | shared libraries |\n|---|---|---|---|---|---|\n'
+    awk -F'\t' '{
+        memory = $2 == "-" ? "did not run" : sprintf("%.2f MiB", $2 / 1024)
+        printf "| %s | %s | %s | %s | %.2f MiB | %s |\n", $1, memory, $3 == "-" ? "did not run" : $3, $4 == "-" ? "did not run" : $4, $5 / 1048576, $6 == 0 ? "none" : $6
+    }' "$results/runtime-costs.tsv"
+    printf '\nPeak memory by wait4(2), system calls by `strace -f -c`, those of `true` itself (16) among them.\n'
+    [ ! -f "$benches/notes/runtime-costs.md" ] || { echo; cat "$benches/notes/runtime-costs.md"; }
+}
+for id in runtime runtime-life runtime-exec runtime-100-by-1 runtime-100-by-4 runtime-costs run-container build-cold build-unchanged push-fresh push push-embedded pull pull-embedded; do
+    if [ "$id" = runtime-costs ] && [ -f "$results/$id.tsv" ]; then
+        costs
+        continue
+    fi
     [ -f "$results/$id.title" ] || continue
     printf '\n## %s\n\n| | back to back | dhow is | with 100 ms between runs | dhow is |\n|---|---|---|---|---|\n' "$(cat "$results/$id.title")"
     first=$(head -n 1 "$results/$id.commands" | cut -f1)
@@ -31,7 +46,9 @@ for id in runtime run-container build-cold build-unchanged push-fresh push push-
                 def median: sort | if length == 0 then null elif length % 2 == 1 then .[length / 2 | floor] else (.[length / 2] + .[length / 2 - 1]) / 2 end;
                 def shown: if . >= 1 then "\(. * 100 | round / 100) s" else "\(. * 100000 | round / 100) ms" end;
                 "| " + (if ($own | length) == 0 then "did not run" else "\($own | median | shown) (\($own | min | shown))" end)
-                + " | " + (if $is_dhow != "" or $floor != "" or ($own | length) == 0 or ($dhow | length) == 0 then "" else "\(($own | median) / ($dhow | median) * 10 | round / 10) x" end) + " "' |
+                + " | " + (if $is_dhow != "" or ($own | length) == 0 or ($dhow | length) == 0 then ""
+                    elif $floor != "" then "\(($dhow | median) / ($own | median) * 100 | round / 100) x of it"
+                    else "\(($own | median) / ($dhow | median) * 10 | round / 10) x" end) + " "' |
                 tr -d '\n'
         done
         printf '|\n'

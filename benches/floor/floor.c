@@ -28,15 +28,6 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#define MS_RDONLY 1
-#define MS_NOSUID 2
-#define MS_NODEV 4
-#define MS_NOEXEC 8
-#define MS_REMOUNT 32
-#define MS_BIND 4096
-#define MS_REC 16384
-#define MS_SLAVE (1 << 19)
-#define MS_STRICTATIME (1 << 24)
 #define MOST 32
 #define LOCKED (MS_NOSUID | MS_NODEV | MS_NOEXEC)
 
@@ -53,7 +44,6 @@ static void need(int answer, const char *what) {
 // A container's cgroup: its directory in each hierarchy, and what it is joined by.
 struct place {
     char path[512];
-    const char *name;
     int tasks;
 };
 static struct place places[MOST];
@@ -101,7 +91,6 @@ static char **take_places(char **args, const char *name, int make) {
         int is_v2 = !strncmp(*args, "2:", 2);
         const char *parent = is_v2 ? *args + 2 : *args;
         snprintf(place->path, sizeof place->path, name ? "%s/%s" : "%s", parent, name);
-        place->name = strrchr(parent, '/') + 1;
         if (make) {
             need(mkdir(place->path, 0755), place->path);
             if (strstr(parent, "/cpuset")) {
