@@ -28,6 +28,10 @@ pub use template::template;
 pub use update::{pause, resume, stats, update};
 
 use std::path::PathBuf;
+use std::time::Duration;
+
+/// How long a command waits for others that are at work on the same container.
+const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Where the containers' records are.
 #[derive(Debug, Clone)]

@@ -43,6 +43,11 @@ pub enum ContainerError {
         /// Where it is.
         status: Status,
     },
+    /// Somebody does not let it go.
+    #[error(
+        "container {0:?} is held by another command, perhaps one whose hook does not end; end that and try again, or use `delete --force`"
+    )]
+    Held(String),
     /// A record that a crash left.
     #[error("the record {path} is incomplete: {source}; `delete --force` removes what is left")]
     Broken {

@@ -1,19 +1,17 @@
 //! `delete`.
 
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use oci_spec::runtime::LinuxNamespaceType;
 use rustix::process::{Pid, PidfdFlags};
 
-use super::Runtime;
+use super::{PATIENCE, Runtime};
+use crate::cgroup::Cgroup;
 use crate::container::{ContainerDir, ContainerError, Record, Status, is_alive};
 use crate::error::Error;
 use crate::hooks;
 use crate::plan::HookKind;
 use crate::spec::Spec;
-
-/// How long others are waited for.
-const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Removes what a stopped container holds. With `force` also of one that runs, whose record is half written, or that is
 /// not there (which is no error then).
@@ -26,7 +24,10 @@ pub fn delete(runtime: &Runtime, id: &str, force: bool) -> Result<(), Error> {
         answer => answer?,
     };
     if !force {
-        dir.lock()?;
+        dir.lock_within(PATIENCE)?;
+        if let Err(ContainerError::NotFound(_) | ContainerError::Broken { .. }) = dir.record() {
+            return remove_remains(dir);
+        }
         let (record, status) = dir.require("delete")?;
         let spec = dir.spec().ok();
         if status == Status::Created {
@@ -34,14 +35,7 @@ pub fn delete(runtime: &Runtime, id: &str, force: bool) -> Result<(), Error> {
         }
         return remove_all(dir, Some(&record), spec.as_ref());
     }
-    // Whoever holds the lock may be waiting for what is killed here.
-    if !dir.try_lock() {
-        if let Ok(record) = dir.record() {
-            kill_init(&record);
-        }
-        await_lock(&dir, id)?;
-    }
-    match dir.lock() {
+    match lock_by_force(&dir) {
         Err(ContainerError::NotFound(_)) => return Ok(()),
         answer => answer?,
     }
@@ -49,22 +43,56 @@ pub fn delete(runtime: &Runtime, id: &str, force: bool) -> Result<(), Error> {
     let spec = dir.spec().ok();
     if let Some(record) = &record {
         kill_init(record);
+    } else if let Some(cgroup) = cgroup_without_record(&dir, spec.as_ref()) {
+        cgroup.remove_unused();
     }
     remove_all(dir, record.as_ref(), spec.as_ref())
 }
 
-/// Waits for a command that is at work on a container, but not for ever: one of its hooks may never end.
-fn await_lock(dir: &ContainerDir, id: &str) -> Result<(), Error> {
-    let end = Instant::now() + PATIENCE;
-    while !dir.try_lock() {
-        if Instant::now() > end {
+/// Takes the lock from who does not let it go: a command whose hook does not end, or which waits for an init that is stuck.
+fn lock_by_force(dir: &ContainerDir) -> Result<(), ContainerError> {
+    if dir.try_lock() {
+        return dir.lock();
+    }
+    // Whoever holds it may be waiting for what is killed here.
+    if let Ok(record) = dir.record() {
+        kill_init(&record);
+    }
+    match dir.lock_within(PATIENCE) {
+        Err(ContainerError::Held(_)) => {}
+        answer => return answer,
+    }
+    if let Some(pid) = dir.lock_holder()
+        && let Ok(pidfd) = rustix::process::pidfd_open(pid, PidfdFlags::empty())
+        // The descriptor was opened before this look, so it is of the process that has the lock.
+        && dir.lock_holder() == Some(pid)
+    {
+        // It may just have ended.
+        let _ = dhow_sys::signal::send(std::os::fd::AsFd::as_fd(&pidfd), 9);
+    }
+    dir.lock_within(PATIENCE)
+}
+
+/// Removes what a creation left that was ended before its record was whole, or what a crash of the machine made of the
+/// record. What may still be somebody's is not touched.
+fn remove_remains(dir: ContainerDir) -> Result<(), Error> {
+    if let Some(cgroup) = cgroup_without_record(&dir, dir.spec().ok().as_ref()) {
+        let processes = cgroup.processes().unwrap_or_default();
+        if !processes.is_empty() {
             return Err(Error::Asked(format!(
-                "container {id:?} is held by another command, perhaps one whose hook does not end; end that and try again"
+                "the record of container {:?} is incomplete, and processes are in its cgroup: {processes:?}; end them, then delete it",
+                dir.id()
             )));
         }
-        std::thread::sleep(Duration::from_millis(5));
+        cgroup.remove_unused();
     }
-    Ok(())
+    Ok(dir.remove()?)
+}
+
+/// Where the container's cgroup would be.
+fn cgroup_without_record(dir: &ContainerDir, spec: Option<&Spec>) -> Option<Cgroup> {
+    let path = spec?.linux().as_ref()?.cgroups_path().as_deref();
+    Cgroup::open(&Cgroup::locate(path, dir.id()).ok()?).ok()
 }
 
 /// Kills a container's init if it is still the one that was made, and waits for its end.

@@ -21,7 +21,7 @@ use crate::spec::Spec;
 /// When the container is not created, or the program could not be executed (the container has stopped then).
 pub fn start(runtime: &Runtime, id: &str) -> Result<(), Error> {
     let dir = ContainerDir::open(&runtime.root, id)?;
-    dir.lock()?;
+    dir.lock_within(super::PATIENCE)?;
     let (record, _) = dir.require("start")?;
     let error = |errno| Error::system("call the container's init", errno);
     let socket = dir.call_init(SocketFlags::empty()).map_err(error)?;

@@ -3,10 +3,12 @@
 use std::cell::Cell;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use rustix::fs::{AtFlags, FlockOperation, Mode, OFlags};
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
+use rustix::process::Pid;
 
 use super::{ContainerError, Record, Status, check_id, is_alive};
 use crate::spec::Spec;
@@ -128,6 +130,41 @@ impl ContainerDir {
         }
     }
 
+    /// As [`lock`](Self::lock), but waits no longer than this: who has the lock may be stuck in a hook or on a dead mount.
+    ///
+    /// # Errors
+    /// Not found when the container was deleted in the meantime; held when the lock is not let go.
+    pub fn lock_within(&self, limit: Duration) -> Result<(), ContainerError> {
+        let end = Instant::now() + limit;
+        while !self.try_lock() {
+            if Instant::now() > end {
+                return Err(ContainerError::Held(self.id.clone()));
+            }
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        self.lock()
+    }
+
+    /// Who has the lock, as the kernel tells it.
+    pub fn lock_holder(&self) -> Option<Pid> {
+        let stat = rustix::fs::fstat(&self.fd).ok()?;
+        let (major, minor) = (
+            rustix::fs::major(stat.st_dev),
+            rustix::fs::minor(stat.st_dev),
+        );
+        let file = format!("{major:02x}:{minor:02x}:{}", stat.st_ino);
+        let locks = std::fs::read_to_string("/proc/locks").ok()?;
+        locks.lines().find_map(|line| {
+            let words: Vec<&str> = line.split_ascii_whitespace().collect();
+            match &*words {
+                [_, "FLOCK", _, "WRITE", pid, of, ..] if *of == file => {
+                    Pid::from_raw(pid.parse().ok()?)
+                }
+                _ => None,
+            }
+        })
+    }
+
     /// Takes the lock if it is free; whether it was.
     pub fn try_lock(&self) -> bool {
         let taken = rustix::fs::flock(&self.fd, FlockOperation::NonBlockingLockExclusive).is_ok();
@@ -222,8 +259,12 @@ impl ContainerDir {
 
     /// Whether init waits for `start`. A socket on which nobody listens any more is what a `start` left that was killed.
     pub fn waits_for_start(&self) -> bool {
-        rustix::fs::statat(&self.fd, START_SOCKET, AtFlags::SYMLINK_NOFOLLOW).is_ok()
+        self.has(START_SOCKET)
             && self.call_init(SocketFlags::NONBLOCK).err() != Some(Errno::CONNREFUSED)
+    }
+
+    fn has(&self, name: &str) -> bool {
+        rustix::fs::statat(&self.fd, name, AtFlags::SYMLINK_NOFOLLOW).is_ok()
     }
 
     /// A connection to init, which waits for `start`.
@@ -278,8 +319,7 @@ impl ContainerDir {
         if !is_alive(record.pid, record.start_time) {
             return Status::Stopped;
         }
-        let coming = rustix::fs::statat(&self.fd, COMING_START_SOCKET, AtFlags::SYMLINK_NOFOLLOW);
-        if coming.is_ok() {
+        if self.has(COMING_START_SOCKET) && !self.creator_is_gone() {
             return Status::Creating;
         }
         if self.waits_for_start() {
@@ -293,6 +333,21 @@ impl ContainerDir {
         } else {
             Status::Running
         }
+    }
+
+    /// Whether nobody makes the container any more. An init that is there without its creator has had the creator's last word
+    /// (or it would have ended), so the container is created: what the creator did not come to do is done here.
+    fn creator_is_gone(&self) -> bool {
+        let had = self.locked.get();
+        if !had && !self.try_lock() {
+            return false;
+        }
+        // The creator may just have done it itself.
+        let _ = self.publish_start_socket();
+        if !had {
+            self.unlock();
+        }
+        true
     }
 
     /// The record and the status, for a command that the status must allow.
