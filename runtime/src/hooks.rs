@@ -130,7 +130,7 @@ fn run_one(hook: &Hook, kind: &'static str, number: usize, state: &str) -> Resul
         .timeout()
         .map(|seconds| Duration::from_secs(u64::try_from(seconds).unwrap_or(0)));
     let attended = Attended::new(&mut child, state.as_bytes())
-        .and_then(|mut attended| Ok((attended.to_its_end(limit)?, attended.heard)));
+        .and_then(|mut attended| Ok((attended.await_end(limit)?, attended.heard)));
     if !matches!(attended, Ok((true, _))) {
         // It may just have ended.
         let _ = child.kill();
@@ -187,7 +187,7 @@ impl<'a> Attended<'a> {
     }
 
     /// Waits for the end; whether it came in time.
-    fn to_its_end(&mut self, limit: Option<Duration>) -> std::io::Result<bool> {
+    fn await_end(&mut self, limit: Option<Duration>) -> std::io::Result<bool> {
         // A limit beyond what a clock can count is none.
         let end = limit.and_then(|limit| Instant::now().checked_add(limit));
         loop {

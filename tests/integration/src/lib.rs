@@ -7,6 +7,7 @@ mod disk;
 mod docker;
 mod enclosure;
 mod http;
+pub mod kill_points;
 mod leftovers;
 mod programs;
 pub mod registry;
