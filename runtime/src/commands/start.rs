@@ -8,7 +8,7 @@ use rustix::process::{Pid, PidfdFlags};
 
 use super::Runtime;
 use crate::channel::{Channel, Message};
-use crate::container::{ContainerDir, Record, Status, is_alive};
+use crate::container::{ContainerDir, ContainerError, Record, Status, is_alive};
 use crate::error::Error;
 use crate::hooks;
 use crate::listener::Asking;
@@ -24,7 +24,17 @@ pub fn start(runtime: &Runtime, id: &str) -> Result<(), Error> {
     dir.lock_within(super::PATIENCE)?;
     let (record, _) = dir.require("start")?;
     let error = |errno| Error::system("call the container's init", errno);
-    let socket = dir.call_init(SocketFlags::empty()).map_err(error)?;
+    let socket = match dir.call_init(SocketFlags::empty()) {
+        // Another `start` had let it go before it was killed; init has noticed since it was looked at above.
+        Err(Errno::CONNREFUSED) => {
+            return Err(Error::Container(ContainerError::Status {
+                verb: "start",
+                id: id.to_owned(),
+                status: Status::Running,
+            }));
+        }
+        answer => answer.map_err(error)?,
+    };
     let channel = Channel::from_fd(socket);
     let spec = dir.spec()?;
     channel.send(&Message::Go).map_err(error)?;

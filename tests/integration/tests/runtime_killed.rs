@@ -188,9 +188,10 @@ fn start() {
         let traced = run_to(&command(&bundle, &args), Some(point));
         let mut status = told_status(&bundle, point);
         if status == "created" {
-            // It can be tried again.
+            // It can be tried again, unless the word to go was on its way.
             let ran = bundle.runtime(args);
-            assert_eq!(ran.status, 0, "{point:?}: {}", ran.stderr);
+            let on_its_way = ran.stderr.contains("it is running");
+            assert!(ran.status == 0 || on_its_way, "{point:?}: {}", ran.stderr);
             status = told_status(&bundle, point);
         }
         assert_eq!(status, "running", "{point:?}");
