@@ -3,6 +3,8 @@
 mod base_images;
 mod builds;
 mod bundle;
+mod containerd;
+mod cri;
 mod disk;
 mod docker;
 mod enclosure;
@@ -15,6 +17,8 @@ mod sandbox;
 
 pub use base_images::base_image;
 pub use bundle::Bundle;
+pub use containerd::{Containerd, IMAGE};
+pub use cri::{Cri, Message};
 pub use disk::Disk;
 pub use docker::Docker;
 pub use enclosure::Enclosure;
