@@ -244,6 +244,7 @@ fn dispatch(verb: &Verb, runtime: &Runtime, global: &Given, given: &Given) -> Re
         "features" => output::print_json(&commands::features()),
         "pause" => commands::pause(runtime, &given.id()?)?,
         "resume" => commands::resume(runtime, &given.id()?)?,
+        "events" => events(runtime, given)?,
         "checkpoint" => {
             let options = criu::options(global, given)?;
             commands::checkpoint(runtime, &given.id()?, &options)?;
@@ -254,12 +255,21 @@ fn dispatch(verb: &Verb, runtime: &Runtime, global: &Given, given: &Given) -> Re
         }
         "update" => commands::update(runtime, &given.id()?, &requests::limits(given)?)?,
         other => {
-            return Err(Error::Asked(format!(
-                "{other} is not supported yet by dhow-runtime"
-            )));
+            return Err(Error::Asked(format!("there is no command {other}")));
         }
     }
     Ok(0)
+}
+
+fn events(runtime: &Runtime, given: &Given) -> Result<(), Error> {
+    let id = given.id()?;
+    let interval = requests::interval(given)?;
+    if given.is("stats") {
+        let stats = commands::stats(runtime, &id)?;
+        output::event(&id, &commands::Event::Stats(Box::new(stats)));
+        return Ok(());
+    }
+    commands::events(runtime, &id, interval, |event| output::event(&id, &event))
 }
 
 fn create(runtime: &Runtime, given: &Given) -> Result<(), Error> {

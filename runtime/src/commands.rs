@@ -3,6 +3,7 @@
 mod checkpoint;
 mod create;
 mod delete;
+mod events;
 mod exec;
 mod features;
 mod inspect;
@@ -18,6 +19,7 @@ pub use checkpoint::checkpoint;
 pub(crate) use create::connect;
 pub use create::{CreateOptions, Outcome, create, plan, run};
 pub use delete::delete;
+pub use events::{Event, events, stats};
 pub use exec::{ExecOptions, exec};
 pub use features::features;
 pub use inspect::{Listed, list, processes, state};
@@ -25,7 +27,7 @@ pub use restore::{RestoreOptions, restore};
 pub use signal::kill;
 pub use start::start;
 pub use template::template;
-pub use update::{pause, resume, stats, update};
+pub use update::{pause, resume, update};
 
 use std::path::PathBuf;
 use std::time::Duration;

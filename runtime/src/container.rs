@@ -88,6 +88,7 @@ fn status_words(verb: &str, id: &str, status: Status) -> String {
         ("checkpoint", status) => {
             format!("Container cannot be checkpointed in {status} state: {id:?}")
         }
+        ("events", _) => format!("container with id {id} is not running"),
         (_, Status::Stopped) => format!("container not running: {id:?} has stopped"),
         (verb, status) => format!("cannot {verb} container {id:?} in the {status} state"),
     }

@@ -10,6 +10,7 @@ mod namespaces;
 mod program;
 mod root;
 mod scheduling;
+mod stdio;
 mod tree;
 
 pub(crate) use mounts::hierarchy_name;
@@ -316,6 +317,9 @@ impl Init {
             Step::ReadonlyIfPresent { path } => self.make_read_only(path),
             Step::ReadonlyRoot => root::make_read_only(self.root()?),
             Step::PivotRoot => self.leave_host(root::pivot),
+            Step::ReopenNull => {
+                stdio::reopen_null().doing(|| "open the container's /dev/null".to_owned())
+            }
             Step::MoveRoot => self.leave_host(root::move_over),
             Step::PropagateRoot {
                 propagation,

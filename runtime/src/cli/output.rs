@@ -2,13 +2,36 @@
 
 use std::io::Write;
 
-use dhow_runtime::commands::Listed;
+use dhow_runtime::cgroup::Stats;
+use dhow_runtime::commands::{Event, Listed};
 use dhow_runtime::error::Error;
 use serde_json::{Value, json};
 
 /// Prints a document. A reader that went away is not our failure.
 pub(crate) fn print_json(value: &Value) {
     let _ = writeln!(std::io::stdout(), "{value:#}");
+}
+
+/// A line of `events`; whether somebody reads it.
+pub(crate) fn event(id: &str, event: &Event) -> bool {
+    #[derive(serde::Serialize)]
+    struct Line<'a> {
+        r#type: &'static str,
+        id: &'a str,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        data: Option<&'a Stats>,
+    }
+    let (kind, data) = match event {
+        Event::Stats(stats) => ("stats", Some(&**stats)),
+        Event::Oom => ("oom", None),
+    };
+    let line = Line {
+        r#type: kind,
+        id,
+        data,
+    };
+    let text = serde_json::to_string(&line).unwrap_or_default();
+    writeln!(std::io::stdout(), "{text}").is_ok()
 }
 
 /// The state document.

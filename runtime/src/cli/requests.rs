@@ -2,6 +2,7 @@
 
 use std::io::Read;
 use std::path::Path;
+use std::time::Duration;
 
 use dhow_runtime::commands::{self, CreateOptions, ExecOptions};
 use dhow_runtime::{Error, signals};
@@ -109,6 +110,52 @@ pub(crate) fn signal(given: &Given) -> Result<i32, Error> {
             "unknown signal {word:?}: a name with or without SIG, or a number up to 64"
         )),
     }
+}
+
+/// The time between two looks of `events`, as Go writes durations (`500ms`, `1m30s`).
+pub(crate) fn interval(given: &Given) -> Result<Duration, Error> {
+    let Some(text) = given.text("interval")? else {
+        return Ok(Duration::from_secs(5));
+    };
+    match parse_duration(&text) {
+        Some(interval) if !interval.is_zero() => Ok(interval),
+        Some(_) => asked("duration interval must be greater than 0"),
+        None => asked(format!(
+            "invalid value {text:?} for flag -interval: a time as 500ms, 5s or 1m30s"
+        )),
+    }
+}
+
+fn parse_duration(text: &str) -> Option<Duration> {
+    let mut total = Duration::ZERO;
+    let mut rest = text;
+    if rest == "0" {
+        return Some(total);
+    }
+    if rest.is_empty() {
+        return None;
+    }
+    while !rest.is_empty() {
+        let end = rest.find(|c: char| !c.is_ascii_digit() && c != '.')?;
+        let (number, after) = rest.split_at(end);
+        let end = after
+            .find(|c: char| c.is_ascii_digit() || c == '.')
+            .unwrap_or(after.len());
+        let (unit, after) = after.split_at(end);
+        let seconds = match unit {
+            "ns" => 1e-9,
+            "us" | "µs" => 1e-6,
+            "ms" => 1e-3,
+            "s" => 1.0,
+            "m" => 60.0,
+            "h" => 3600.0,
+            _ => return None,
+        };
+        let seconds = number.parse::<f64>().ok()? * seconds;
+        total = total.checked_add(Duration::try_from_secs_f64(seconds).ok()?)?;
+        rest = after;
+    }
+    Some(total)
 }
 
 /// Whether JSON is asked for, not a table.
@@ -223,4 +270,27 @@ pub(crate) fn write_template(given: &Given) -> Result<(), Error> {
     let text = format!("{template:#}\n");
     let mut file = std::fs::File::create_new(&path).map_err(error)?;
     std::io::Write::write_all(&mut file, text.as_bytes()).map_err(error)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn durations_are_written_as_in_go() {
+        for (text, milliseconds) in [
+            ("5s", Some(5000)),
+            ("500ms", Some(500)),
+            ("1m30s", Some(90_000)),
+            ("1.5s", Some(1500)),
+            ("0", Some(0)),
+            ("5", None),
+            ("s", None),
+            ("", None),
+            ("3 s", None),
+        ] {
+            let parsed = parse_duration(text).map(|time| time.as_millis());
+            assert_eq!(parsed, milliseconds, "{text}");
+        }
+    }
 }

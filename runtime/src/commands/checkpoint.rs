@@ -30,8 +30,8 @@ pub fn checkpoint(runtime: &Runtime, id: &str, options: &CriuOptions) -> Result<
     let (record, _) = dir.require("checkpoint")?;
     let spec = dir.spec()?;
     options.cgroups_mode()?;
-    check_parent(options)?;
     let images = Images::open(options, LOG, true)?;
+    check_parent(options)?;
     let features = (options.pre_dump, options.lazy_pages);
     if features != (false, false) {
         check_features(options, features)?;

@@ -4,11 +4,11 @@ use oci_spec::runtime::LinuxResources;
 
 use super::Runtime;
 use super::members::has_places;
-use crate::cgroup::{Cgroup, Stats};
+use crate::cgroup::Cgroup;
 use crate::container::{ContainerDir, Record};
 use crate::error::Error;
 
-fn cgroup_of(record: &Record) -> Result<Cgroup, Error> {
+pub(super) fn cgroup_of(record: &Record) -> Result<Cgroup, Error> {
     let has_one = record.cgroup.as_ref().is_some_and(has_places);
     record.cgroup().filter(|_| has_one).ok_or_else(|| {
         Error::Asked(format!(
@@ -47,14 +47,4 @@ pub fn update(runtime: &Runtime, id: &str, resources: &LinuxResources) -> Result
     dir.lock()?;
     let (record, _) = dir.require("update")?;
     Ok(cgroup_of(&record)?.update(resources)?)
-}
-
-/// What a container uses now.
-///
-/// # Errors
-/// When there is none, or its cgroup cannot be read.
-pub fn stats(runtime: &Runtime, id: &str) -> Result<Stats, Error> {
-    let dir = ContainerDir::open(&runtime.root, id)?;
-    let record = dir.record()?;
-    Ok(cgroup_of(&record)?.stats()?)
 }

@@ -72,15 +72,23 @@ impl Images {
         let told: Vec<&str> = text
             .lines()
             .filter_map(|line| line.split_once("Error "))
-            .map(|(_, words)| words)
+            // Without the place in criu's sources.
+            .map(|(_, words)| words.split_once("): ").map_or(words, |(_, words)| words))
+            // A helper's end, which says nothing.
+            .filter(|words| !words.contains("exited, status="))
             .collect();
-        // The first is the cause, what follows are its consequences.
-        let Some(cause) = told.first() else {
-            return error;
+        // The first is the cause or near it; the last says what could not be done for it.
+        let words = match &*told {
+            [] => return error,
+            [only] => (*only).to_owned(),
+            [first, .., last] => format!("{first}; {last}"),
         };
-        // Without the place in criu's sources.
-        let cause = cause.split_once("): ").map_or(*cause, |(_, words)| words);
-        Error::Asked(format!("{error}: {cause} (log: {})", self.log.display()))
+        // criu gives the first line of its log with its answer.
+        let error = error.to_string();
+        let error = error
+            .split_once(": Error (")
+            .map_or(&*error, |(before, _)| before);
+        Error::Asked(format!("{error}: {words} (log: {})", self.log.display()))
     }
 
     /// Writes what the first three descriptors of a process are, for the restore.

@@ -1,6 +1,6 @@
 //! What is asked of criu, from a person's options to the fields of its message.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use super::message::Fields;
 use crate::error::Error;
@@ -99,6 +99,7 @@ pub(crate) mod field {
     pub(crate) const CONFIG_FILE: u32 = 51;
     pub(super) const LSM_PROFILE: u32 = 53;
     pub(super) const LSM_MOUNT_CONTEXT: u32 = 63;
+    pub(super) const NETWORK_LOCK: u32 = 64;
 }
 
 impl CriuOptions {
@@ -157,6 +158,11 @@ impl CriuOptions {
             let mut server = Fields::default();
             server.text(1, address).number(2, i64::from(*port));
             fields.nested(field::PAGE_SERVER, &server);
+        }
+        // While it is saved, its network is held back: by iptables, or without that program by criu's own nftables.
+        if super::find(Path::new("iptables-restore")).is_err() {
+            const NFTABLES: i64 = 2;
+            fields.number(field::NETWORK_LOCK, NFTABLES);
         }
         if let Some(parent) = &self.parent {
             fields

@@ -376,6 +376,9 @@ impl InitPlan {
         } else {
             Step::PivotRoot
         });
+        if !terminal {
+            steps.push(Step::ReopenNull);
+        }
         if let Some((propagation, recursive)) = root_propagation {
             steps.push(Step::PropagateRoot {
                 propagation,

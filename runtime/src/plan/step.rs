@@ -309,6 +309,8 @@ pub enum Step {
     PivotRoot,
     /// The same by moving the mount, where the host's root is an initial ramdisk.
     MoveRoot,
+    /// Puts the container's null device in place of the host's as standard input, output and error.
+    ReopenNull,
     /// Gives the root's mount its propagation.
     PropagateRoot { propagation: u64, recursive: bool },
     /// Makes a directory, where it is missing.
@@ -382,6 +384,7 @@ impl Step {
             Self::MaskIfPresent { .. }
             | Self::ReadonlyIfPresent { .. }
             | Self::MakeDevLink { .. }
+            | Self::ReopenNull
             | Self::MakeDirectory { .. }
             | Self::DropBounding { .. } => Nature::Conditional,
             Self::Mount { .. }
