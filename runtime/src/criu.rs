@@ -65,8 +65,7 @@ fn find(program: &Path) -> Result<CString, Error> {
 
 impl Worker {
     /// Starts a worker, in a cgroup if there is one to join; it and what it restores get this process's first three descriptors,
-    /// and `inherited` under the numbers that they have here. For a restore, `root` is the root file system and the place
-    /// where the worker, in a mount namespace of its own, has it as a mount with nothing over it, as criu needs it.
+    /// and `inherited` under the numbers that they have here. For a restore, `place` says where it works.
     ///
     /// # Errors
     /// When there is no criu, or the system refuses.
@@ -74,7 +73,7 @@ impl Worker {
         program: &Path,
         joiner: Option<&Joiner>,
         inherited: &[BorrowedFd<'_>],
-        root: Option<(&Path, &Path)>,
+        place: Option<&Place<'_>>,
     ) -> Result<Self, Error> {
         let path = find(program)?;
         let error = |errno| Error::system("start criu", errno);
@@ -108,8 +107,8 @@ impl Worker {
                     if let Some(joiner) = joiner {
                         joiner.join_self()?;
                     }
-                    if let Some((of, at)) = root {
-                        place_root(of, at)?;
+                    if let Some(place) = place {
+                        place_root(place.rootfs, place.root)?;
                     }
                     // The parent goes on when this process is where it is to be.
                     message::send(&theirs, &message::begun(None))?;
@@ -187,6 +186,14 @@ impl Worker {
             message::send(&socket, &message::go_on()).map_err(error)?;
         }
     }
+}
+
+/// Where a restore works: a mount namespace that ends with it.
+pub(crate) struct Place<'a> {
+    /// The root file system.
+    pub(crate) rootfs: &'a Path,
+    /// The directory where it is to be a mount with nothing over it, as criu needs it.
+    pub(crate) root: &'a Path,
 }
 
 /// Enters a mount namespace of its own, and puts the root file system `of` at the directory `at`.

@@ -114,7 +114,7 @@ fn dump(
     if !options.pre_dump {
         images.write_descriptors(record.pid)?;
     }
-    let worker = Worker::start(&options.program, None, &images.descriptors(), None)?;
+    let worker = Worker::start(&options.program, None, &[], None)?;
     worker.ask(&request(kind, 2, &fields), kind, |question| {
         if question.script == "status-ready"
             && let Some(status) = status.take()

@@ -15,7 +15,7 @@ use super::create::{
 use crate::channel::{Channel, Message, send_descriptor};
 use crate::container::{ContainerDir, Record};
 use crate::criu::{
-    Answer, CriuOptions, External, Images, Kind, Worker, field, request as criu_request,
+    Answer, CriuOptions, External, Images, Kind, Place, Worker, field, request as criu_request,
 };
 use crate::error::Error;
 use crate::foreground::Foreground;
@@ -56,7 +56,7 @@ pub fn restore(runtime: &Runtime, id: &str, options: &RestoreOptions) -> Result<
     };
     check_terminal(&bundle, &wanted, options.detach)?;
     options.criu.cgroups_mode()?;
-    let images = Images::open(&options.criu, LOG, false)?;
+    let mut images = Images::open(&options.criu, LOG, false)?;
     let plan = InitPlan::create(&bundle, &request(id, &wanted, true))?.within(bounding_set());
     let dir = ContainerDir::create(&runtime.root, id)?;
     let mut parent = prepare(&bundle, &plan, dir, options.detach);
@@ -64,7 +64,7 @@ pub fn restore(runtime: &Runtime, id: &str, options: &RestoreOptions) -> Result<
         true => None,
         false => Some(Foreground::prepare()?),
     };
-    let done = make_again(&mut parent, &bundle, &images, options);
+    let done = make_again(&mut parent, &bundle, &mut images, options);
     if let Err(error) = done {
         give_up(parent, &bundle.spec);
         return Err(error);
@@ -75,7 +75,7 @@ pub fn restore(runtime: &Runtime, id: &str, options: &RestoreOptions) -> Result<
 fn make_again(
     parent: &mut Parent<'_>,
     bundle: &Bundle,
-    images: &Images,
+    images: &mut Images,
     options: &RestoreOptions,
 ) -> Result<(), Error> {
     let console = match &options.console_socket {
@@ -141,7 +141,7 @@ fn makes_place(step: &Step) -> bool {
 fn ask_criu(
     parent: &mut Parent<'_>,
     bundle: &Bundle,
-    images: &Images,
+    images: &mut Images,
     options: &RestoreOptions,
     console: Option<OwnedFd>,
 ) -> Result<(), Error> {
@@ -151,11 +151,14 @@ fn ask_criu(
         None => None,
     };
     let root = parent.make_directory("criu-root")?;
-    let mut inherited = images.descriptors();
-    inherited.extend(opened.iter().map(AsFd::as_fd));
+    let inherited: Vec<_> = opened.iter().map(AsFd::as_fd).collect();
     let program = &options.criu.program;
-    let place = Some((bundle.rootfs.as_path(), root.as_path()));
-    let worker = Worker::start(program, joiner.as_ref(), &inherited, place)?;
+    let place = Place {
+        rootfs: &bundle.rootfs,
+        root: &root,
+    };
+    let worker = Worker::start(program, joiner.as_ref(), &inherited, Some(&place))?;
+    images.see_as(worker.pid)?;
     let (directory, work) = images.numbers();
     let mut fields = options.criu.fields(LOG, directory, work)?;
     options.criu.add_restore(&mut fields);

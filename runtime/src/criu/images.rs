@@ -1,6 +1,6 @@
 //! The directories of criu's files: images, and the log that says why something failed.
 
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{Mode, OFlags};
@@ -12,7 +12,9 @@ use crate::error::Error;
 #[derive(Debug)]
 pub(crate) struct Images {
     images: OwnedFd,
+    images_path: PathBuf,
     work: Option<OwnedFd>,
+    work_path: Option<PathBuf>,
     /// Where the log is.
     log: PathBuf,
 }
@@ -49,21 +51,35 @@ impl Images {
         let place = options.work.as_ref().unwrap_or(&options.images);
         Ok(Self {
             images,
+            images_path: options.images.clone(),
             work,
+            work_path: options.work.clone(),
             log: place.join(log),
         })
     }
 
-    /// Their numbers, as the worker has them too.
+    /// Their numbers here: criu opens them through this process.
     pub(crate) fn numbers(&self) -> (i32, Option<i32>) {
         let work = self.work.as_ref().map(AsRawFd::as_raw_fd);
         (self.images.as_raw_fd(), work)
     }
 
-    /// What the worker is to inherit.
-    pub(crate) fn descriptors(&self) -> Vec<BorrowedFd<'_>> {
-        let work = self.work.as_ref().map(AsFd::as_fd);
-        std::iter::once(self.images.as_fd()).chain(work).collect()
+    /// Opens them anew as a process sees them that is in another mount namespace: criu mounts in them and reaches them through this
+    /// process's descriptors, and where these are of another namespace nothing can be mounted.
+    ///
+    /// # Errors
+    /// When they are not there.
+    pub(crate) fn see_as(&mut self, pid: i32) -> Result<(), Error> {
+        let open = |path: &Path| {
+            let absolute = std::path::absolute(path).unwrap_or_default();
+            let below = absolute.strip_prefix("/").unwrap_or(&absolute);
+            open_directory(&Path::new(&format!("/proc/{pid}/root")).join(below))
+        };
+        self.images = open(&self.images_path)?;
+        if let Some(path) = &self.work_path {
+            self.work = Some(open(path)?);
+        }
+        Ok(())
     }
 
     /// An error with what the log says of it.
