@@ -17,7 +17,7 @@ use crate::error::Kind;
 pub use dir::{COMING_START_SOCKET, ContainerDir, START_SOCKET};
 
 /// The version of the specification that this runtime follows.
-pub const OCI_VERSION: &str = "1.2.1";
+pub const OCI_VERSION: &str = "1.3.0";
 
 /// A record that is not as the command needs it.
 #[derive(Debug, thiserror::Error)]

@@ -47,7 +47,11 @@ pub(super) fn groups(named: &[Arch]) -> Result<Vec<Group>, SeccompError> {
     for name in named {
         let architecture = match name {
             Arch::ScmpArchNative => native,
-            other => Architecture::from_name(*other)?,
+            other => match Architecture::from_name(*other) {
+                Some(architecture) => architecture,
+                // None of the machines that this program runs on can make calls of the others, so nothing is said of them.
+                None => continue,
+            },
         };
         let audit = architecture.audit();
         match groups.iter_mut().find(|group| group.audit == audit) {
@@ -75,17 +79,17 @@ fn native() -> Result<Architecture, SeccompError> {
 }
 
 impl Architecture {
-    fn from_name(name: Arch) -> Result<Self, SeccompError> {
-        match name {
-            Arch::ScmpArchX86_64 => Ok(Self::X86_64),
-            Arch::ScmpArchX86 => Ok(Self::X86),
-            Arch::ScmpArchX32 => Ok(Self::X32),
-            Arch::ScmpArchAarch64 => Ok(Self::Aarch64),
-            Arch::ScmpArchArm => Ok(Self::Arm),
-            Arch::ScmpArchRiscv64 => Ok(Self::Riscv64),
-            Arch::ScmpArchLoongarch64 => Ok(Self::Loongarch64),
-            other => Err(SeccompError::Architecture(other.to_string())),
-        }
+    fn from_name(name: Arch) -> Option<Self> {
+        Some(match name {
+            Arch::ScmpArchX86_64 => Self::X86_64,
+            Arch::ScmpArchX86 => Self::X86,
+            Arch::ScmpArchX32 => Self::X32,
+            Arch::ScmpArchAarch64 => Self::Aarch64,
+            Arch::ScmpArchArm => Self::Arm,
+            Arch::ScmpArchRiscv64 => Self::Riscv64,
+            Arch::ScmpArchLoongarch64 => Self::Loongarch64,
+            _ => return None,
+        })
     }
 
     fn audit(self) -> u32 {

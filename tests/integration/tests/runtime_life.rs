@@ -35,7 +35,7 @@ fn create_start_kill_delete() {
         .ok();
     let state = bundle.state();
     assert_eq!(state["status"], "created");
-    assert_eq!(state["ociVersion"], "1.2.1");
+    assert_eq!(state["ociVersion"], "1.3.0");
     assert_eq!(state["id"], id.as_str());
     let pid = fs_err::read_to_string(&pid_file).unwrap();
     assert_eq!(state["pid"].to_string(), pid);
