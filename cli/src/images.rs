@@ -2,7 +2,9 @@
 
 use dhow_image::{BlobLocations as _, ImageReference, Platform, Progress};
 use dhow_image_store::{Image, Lease};
-use dhow_registry_client::{Client, ClientOptions, Pulled};
+use dhow_registry_client::{Client, Pulled};
+
+use crate::registry_args;
 
 /// When an image is asked for at its registry.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
@@ -14,22 +16,6 @@ pub(crate) enum PullPolicy {
     Always,
     /// Never
     Never,
-}
-
-/// Registries that speak plain HTTP, separated by commas; those of this machine itself need not be named.
-const INSECURE: &str = "DHOW_INSECURE_REGISTRIES";
-
-/// The client that all verbs use.
-pub(crate) fn client() -> Client {
-    let insecure = std::env::var(INSECURE).unwrap_or_default();
-    let insecure = insecure.split(',').map(str::trim);
-    Client::new(ClientOptions {
-        insecure: insecure
-            .filter(|name| !name.is_empty())
-            .map(str::to_owned)
-            .collect(),
-        ..ClientOptions::default()
-    })
 }
 
 /// The image that `reference` names: the store's, or, as `policy` has it, pulled. It stays as long as the lease, whatever others do.
@@ -52,7 +38,14 @@ pub(crate) fn ensure_image(
                 let line = format!("{} is not here; pulling it", reference.familiar());
                 progress.note(&line);
             }
-            Ok(pull(lease, reference, platform, progress)?.image)
+            Ok(pull(
+                &registry_args::client(),
+                lease,
+                reference,
+                platform,
+                progress,
+            )?
+            .image)
         }
     }
 }
@@ -69,13 +62,13 @@ pub(crate) struct Arrived {
 
 /// Pulls what the store lacks of an image, and names it.
 pub(crate) fn pull(
+    client: &Client,
     lease: &Lease,
     reference: &ImageReference,
     platform: &Platform,
     progress: &dyn Progress,
 ) -> anyhow::Result<Arrived> {
     let store = lease.store();
-    let client = client();
     let resolved = client.resolve(reference)?;
     let digest = resolved.descriptor.digest().to_string();
     let chosen = resolved.manifest(platform, reference)?;

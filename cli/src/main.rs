@@ -7,6 +7,7 @@ mod each;
 mod environment;
 mod images;
 mod progress;
+mod registry_args;
 mod table;
 mod terminal;
 mod usage;

@@ -74,3 +74,15 @@ impl Drop for RawMode {
         let _ = tcsetattr(&self.terminal, OptionalActions::Drain, &self.before);
     }
 }
+
+/// Runs something while what a person types at standard input is not shown.
+pub(crate) fn without_echo<R>(work: impl FnOnce() -> R) -> anyhow::Result<R> {
+    let stdin = std::io::stdin();
+    let before = tcgetattr(&stdin)?;
+    let mut silent = before.clone();
+    silent.local_modes.remove(rustix::termios::LocalModes::ECHO);
+    tcsetattr(&stdin, OptionalActions::Now, &silent)?;
+    let result = work();
+    tcsetattr(&stdin, OptionalActions::Now, &before)?;
+    Ok(result)
+}

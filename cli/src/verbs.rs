@@ -12,6 +12,8 @@ mod import;
 mod inspect;
 mod kill;
 mod load;
+mod login;
+mod logout;
 mod logs;
 mod manual;
 mod ps;
@@ -83,6 +85,10 @@ pub(crate) enum Verb {
     Inspect(inspect::Args),
     /// Take images from an archive
     Load(load::Args),
+    /// Log in to a registry
+    Login(login::Args),
+    /// Log out of a registry
+    Logout(logout::Args),
     /// Write the manual pages to a directory
     #[command(hide = true)]
     Manual(manual::Args),
@@ -128,6 +134,8 @@ impl Verb {
             Self::Import(args) => import::run(&args, context),
             Self::Inspect(args) => inspect::run(&args, context),
             Self::Load(args) => load::run(&args, context),
+            Self::Login(args) => login::run(&args),
+            Self::Logout(args) => logout::run(&args),
             Self::Manual(args) => manual::run(&args),
             Self::Pull(args) => pull::run(&args, context),
             Self::Push(args) => push::run(&args, context),

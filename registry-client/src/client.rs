@@ -5,12 +5,15 @@ use dhow_image::{
     TransferError,
 };
 
-use crate::Credentials;
 use crate::auth::Authorizer;
+use crate::credentials::{Account, Credentials, Keychain, Proof};
+use crate::endpoint::Endpoint;
+use crate::login;
 use crate::manifest::{self, Resolved};
 use crate::pull::{Pull, Pulled};
 use crate::push::{Push, Pushed};
 use crate::repository::{Access, Repository};
+use crate::tls::Trust;
 use crate::transport::Transport;
 
 /// How a client works.
@@ -18,8 +21,8 @@ use crate::transport::Transport;
 pub struct ClientOptions {
     /// Who we are.
     pub credentials: Credentials,
-    /// Registries (`host:port` as in references) that are spoken to without TLS; loopback addresses always are.
-    pub insecure: Vec<String>,
+    /// Whom we trust.
+    pub trust: Trust,
     /// How many blobs move at the same time.
     pub concurrency: usize,
     /// Send blobs in chunks of so many bytes; where there is none, whole, and in chunks only when the registry finds them too large.
@@ -36,8 +39,8 @@ pub struct Client {
 impl Default for ClientOptions {
     fn default() -> Self {
         Self {
-            credentials: Credentials::DockerConfig(None),
-            insecure: Vec::new(),
+            credentials: Credentials::Kept(Keychain::standard()),
+            trust: Trust::default(),
             concurrency: 4,
             chunk: None,
         }
@@ -48,21 +51,34 @@ impl Client {
     /// A client; nothing is sent yet.
     pub fn new(options: ClientOptions) -> Self {
         Self {
-            transport: Transport::new(options.concurrency.max(1)),
+            transport: Transport::new(options.concurrency.max(1), options.trust.clone()),
             authorizer: Authorizer::new(options.credentials.clone()),
             options,
         }
     }
 
+    fn endpoint(&self, registry: &str) -> Endpoint {
+        let transport = &self.transport;
+        Endpoint::of(registry, transport.schemes(), transport.trust())
+    }
+
     fn repository(&self, reference: &ImageReference, access: Access) -> Repository<'_> {
-        let insecure = &self.options.insecure;
         Repository::new(
             &self.transport,
             &self.authorizer,
-            reference,
-            insecure,
+            self.endpoint(reference.registry()),
+            reference.repository(),
             access,
         )
+    }
+
+    /// Shows a registry who we are; what is to be kept of it, which is an identity token where the registry's token server gives one.
+    ///
+    /// # Errors
+    /// When the registry does not accept it, or cannot be reached.
+    pub fn log_in(&self, account: &Account, proof: &Proof) -> Result<Proof, TransferError> {
+        let endpoint = self.endpoint(account.registry());
+        login::log_in(&self.transport, endpoint, account, proof)
     }
 
     /// Asks the reference's registry for the manifest or index that it stands for.

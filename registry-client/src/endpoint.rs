@@ -1,33 +1,75 @@
 //! Where a registry's programming interface is.
 
+use std::collections::HashMap;
 use std::net::{IpAddr, Ipv6Addr};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use dhow_image::DEFAULT_REGISTRY;
+use ureq::http::HeaderName;
+
+use crate::tls::Trust;
 
 /// The default registry answers under another name than the one in references.
 const DEFAULT_REGISTRY_HOST: &str = "registry-1.docker.io";
 
+/// Whether a host is spoken to in plain HTTP. Shared by all that speak to it, since the first answer may teach it.
+#[derive(Debug)]
+pub(crate) struct Scheme {
+    plain: AtomicBool,
+    /// Whether the other way may be tried when this one fails: with this machine itself, and where it was asked for.
+    open: AtomicBool,
+}
+
+/// What is known of hosts.
+#[derive(Default)]
+pub(crate) struct Schemes(Mutex<HashMap<String, Arc<Scheme>>>);
+
+impl Schemes {
+    /// The scheme for a host, as it was learned, or as it begins.
+    fn of(&self, authority: &str, trust: &Trust) -> Arc<Scheme> {
+        let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let scheme = known.entry(authority.to_owned()).or_insert_with(|| {
+            let local = is_loopback(authority);
+            Arc::new(Scheme {
+                plain: AtomicBool::new(local && !trust.knows(authority)),
+                open: AtomicBool::new(local || trust.is_insecure(authority)),
+            })
+        });
+        Arc::clone(scheme)
+    }
+}
+
 /// The base of a registry's addresses.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub(crate) struct Endpoint {
-    /// The registry as references name it.
+    /// The registry as references name it, whose credentials are used.
     registry: String,
-    /// `https://HOST[:PORT]`, without a slash at the end.
-    base: String,
+    /// `HOST[:PORT]`.
+    authority: String,
+    /// `/v2`, or what stands in its place.
+    path: String,
+    /// What is added to each query.
+    query: Option<String>,
+    /// Headers that go with each request.
+    headers: Vec<(HeaderName, String)>,
+    scheme: Arc<Scheme>,
 }
 
 impl Endpoint {
-    /// The endpoint of a registry. Plain HTTP is spoken with loopback addresses and with what `insecure` lists.
-    pub(crate) fn of(registry: &str, insecure: &[String]) -> Self {
-        let host = match registry {
+    /// The endpoint of a registry. Plain HTTP is spoken with loopback addresses and, where TLS fails, with what was named as insecure.
+    pub(crate) fn of(registry: &str, schemes: &Schemes, trust: &Trust) -> Self {
+        let authority = match registry {
             DEFAULT_REGISTRY => DEFAULT_REGISTRY_HOST,
             other => other,
         };
-        let plain = is_loopback(host) || insecure.iter().any(|known| known == registry);
-        let scheme = if plain { "http" } else { "https" };
         Self {
             registry: registry.to_owned(),
-            base: format!("{scheme}://{host}"),
+            authority: authority.to_owned(),
+            path: "/v2".to_owned(),
+            query: None,
+            headers: Vec::new(),
+            scheme: schemes.of(authority, trust),
         }
     }
 
@@ -36,25 +78,81 @@ impl Endpoint {
         &self.registry
     }
 
-    /// The address of a path that begins with `/`.
+    /// The host and its port.
+    pub(crate) fn authority(&self) -> &str {
+        &self.authority
+    }
+
+    /// Headers that go with each request to it.
+    pub(crate) fn headers(&self) -> &[(HeaderName, String)] {
+        &self.headers
+    }
+
+    fn base(&self) -> String {
+        let scheme = if self.is_plain() { "http" } else { "https" };
+        format!("{scheme}://{}", self.authority)
+    }
+
+    /// The address of a path below the version's: `NAME/manifests/latest`.
     pub(crate) fn url(&self, path: &str) -> String {
-        format!("{}{path}", self.base)
+        let url = format!("{}{}/{path}", self.base(), self.path);
+        match &self.query {
+            Some(query) => {
+                let separator = if url.contains('?') { '&' } else { '?' };
+                format!("{url}{separator}{query}")
+            }
+            None => url,
+        }
     }
 
     /// Whether an address belongs to this registry, so that it may see our credentials.
     pub(crate) fn owns(&self, url: &str) -> bool {
-        url.strip_prefix(&self.base)
+        url.strip_prefix(&self.base())
             .is_some_and(|rest| rest.is_empty() || rest.starts_with(['/', '?']))
     }
 
     /// Whether what is said to the registry can be read on the way.
     pub(crate) fn is_plain(&self) -> bool {
-        self.base.starts_with("http://")
+        self.scheme.plain.load(Ordering::Relaxed)
+    }
+
+    /// Whether the host has answered in this way, so that the other is not tried any more.
+    pub(crate) fn settle(&self) {
+        self.scheme.open.store(false, Ordering::Relaxed);
+    }
+
+    /// Whether the other scheme may be tried.
+    pub(crate) fn is_open(&self) -> bool {
+        self.scheme.open.load(Ordering::Relaxed)
+    }
+
+    /// Speaks the other scheme from now on; the address that this one has then.
+    pub(crate) fn turn(&self, url: &str) -> String {
+        let rest = url.strip_prefix(&self.base()).unwrap_or("/").to_owned();
+        self.scheme.plain.fetch_xor(true, Ordering::Relaxed);
+        self.settle();
+        format!("{}{rest}", self.base())
+    }
+
+    /// Whether a host, other than this one, may be told over plain HTTP what this one is told.
+    pub(crate) fn vouches_for(&self, url: &str, trust: &Trust) -> bool {
+        let Some(authority) = authority_of(url) else {
+            return false;
+        };
+        let here = is_loopback(&self.authority) && is_loopback(authority);
+        self.is_plain() && (self.authority == authority || trust.is_insecure(authority)) || here
     }
 }
 
+/// The host and port of an address; none where there is a password before it.
+pub(crate) fn authority_of(url: &str) -> Option<&str> {
+    let (_, rest) = url.split_once("://")?;
+    let authority = rest.split(['/', '?', '#']).next()?;
+    (!authority.contains('@')).then_some(authority)
+}
+
 /// Whether a host, with its port where there is one, is this machine itself.
-fn is_loopback(host: &str) -> bool {
+pub(crate) fn is_loopback(host: &str) -> bool {
     if let Some(rest) = host.strip_prefix('[') {
         let address = rest.split(']').next().unwrap_or_default();
         return address
@@ -71,9 +169,7 @@ fn is_loopback(host: &str) -> bool {
 
 /// Whether an address is one of this machine itself.
 pub(crate) fn is_loopback_url(url: &str) -> bool {
-    let authority = url.split_once("://").map_or(url, |(_, rest)| rest);
-    let authority = authority.split(['/', '?']).next().unwrap_or_default();
-    !authority.contains('@') && is_loopback(authority)
+    authority_of(url).is_some_and(is_loopback)
 }
 
 /// Resolves a `Location` against the address that it was answered to: RFC 3986, section 5, as far as registries use it.
@@ -100,6 +196,10 @@ pub(crate) fn resolve(base: &str, location: &str) -> Option<String> {
 mod tests {
     use super::*;
 
+    fn endpoint(registry: &str) -> Endpoint {
+        Endpoint::of(registry, &Schemes::default(), &Trust::default())
+    }
+
     #[test]
     fn loopback_is_plain_and_the_rest_is_not() {
         for registry in [
@@ -110,7 +210,7 @@ mod tests {
             "[::1]:5000",
             "registry.localhost:5000",
         ] {
-            assert!(Endpoint::of(registry, &[]).is_plain(), "{registry}");
+            assert!(endpoint(registry).is_plain(), "{registry}");
         }
         for registry in [
             "docker.io",
@@ -118,14 +218,22 @@ mod tests {
             "10.0.0.1:5000",
             "[fe80::1]",
         ] {
-            assert!(!Endpoint::of(registry, &[]).is_plain(), "{registry}");
+            assert!(!endpoint(registry).is_plain(), "{registry}");
         }
-        assert!(Endpoint::of("lab:5000", &["lab:5000".into()]).is_plain());
+        // Where it was asked for, TLS is tried first.
+        let trust = Trust {
+            insecure: vec!["lab:5000".into()],
+            ..Trust::default()
+        };
+        let lab = Endpoint::of("lab:5000", &Schemes::default(), &trust);
+        assert!(!lab.is_plain() && lab.is_open() && !endpoint("docker.io").is_open());
+        assert_eq!(lab.turn("https://lab:5000/v2/x"), "http://lab:5000/v2/x");
+        assert!(lab.is_plain() && !lab.is_open());
     }
 
     #[test]
     fn credentials_stay_with_their_registry() {
-        let endpoint = Endpoint::of("example.org", &[]);
+        let endpoint = endpoint("example.org");
         assert!(endpoint.owns("https://example.org/v2/"));
         for other in [
             "http://example.org/v2/",

@@ -35,7 +35,7 @@ pub(crate) fn refused(doing: &str, what: &str, response: Response<Body>) -> Tran
         StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => TransferError::new(
             TransferErrorKind::Denied,
             with(&format!(
-                "{doing} {what}: the registry denies access ({}); if it needs a login, have one in ~/.docker/config.json",
+                "{doing} {what}: the registry denies access ({}); if it needs a login, `dhow login` to it",
                 status.as_u16()
             )),
         ),

@@ -4,11 +4,11 @@ use std::io::{self, Read};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use dhow_image::{ImageReference, TransferError, TransferErrorKind};
+use dhow_image::{TransferError, TransferErrorKind};
 use ureq::Body;
-use ureq::http::{HeaderName, Method, Response, StatusCode, header};
+use ureq::http::{HeaderName, Method, Response, StatusCode, Version, header};
 
-use crate::auth::Authorizer;
+use crate::auth::{Authorizer, Purpose};
 use crate::challenge::Challenge;
 use crate::endpoint::{Endpoint, resolve};
 use crate::refusal::is_transient;
@@ -57,6 +57,8 @@ pub(crate) struct Ask<'a> {
     pub(crate) doing: String,
     /// Another repository that is to be read from.
     pub(crate) from: Option<&'a str>,
+    /// Whether it goes as it is, without a proof of who we are.
+    pub(crate) is_bare: bool,
     /// Whether it may simply be sent again when the connection breaks or the registry is busy.
     pub(crate) again: bool,
 }
@@ -71,6 +73,7 @@ impl<'a> Ask<'a> {
             payload: Payload::None,
             doing: doing.into(),
             from: None,
+            is_bare: false,
             again: true,
         }
     }
@@ -92,11 +95,10 @@ impl<'a> Repository<'a> {
     pub(crate) fn new(
         transport: &'a Transport,
         authorizer: &'a Authorizer,
-        reference: &ImageReference,
-        insecure: &[String],
+        endpoint: Endpoint,
+        name: &str,
         access: Access,
     ) -> Self {
-        let name = reference.repository().to_owned();
         let actions = match access {
             Access::Pull => "pull",
             Access::Push => "pull,push",
@@ -104,9 +106,9 @@ impl<'a> Repository<'a> {
         Self {
             transport,
             authorizer,
-            endpoint: Endpoint::of(reference.registry(), insecure),
+            endpoint,
             scope: format!("repository:{name}:{actions}"),
-            name,
+            name: name.to_owned(),
             requests: AtomicU64::new(0),
             bytes: AtomicU64::new(0),
         }
@@ -129,7 +131,7 @@ impl<'a> Repository<'a> {
 
     /// The address of something in the repository: `manifests/latest`.
     pub(crate) fn url(&self, rest: &str) -> String {
-        self.endpoint.url(&format!("/v2/{}/{rest}", self.name))
+        self.endpoint.url(&format!("{}/{rest}", self.name))
     }
 
     /// Counts bytes of content that moved.
@@ -170,7 +172,7 @@ impl<'a> Repository<'a> {
     fn follow(&self, ask: &Ask<'_>) -> Result<Response<Body>, Failed> {
         let mut url = ask.url.clone();
         for _ in 0..=REDIRECTS {
-            let response = self.authorized(ask, &url)?;
+            let response = self.reach(ask, &mut url)?;
             if !response.status().is_redirection() || response.status() == StatusCode::NOT_MODIFIED
             {
                 return Ok(response);
@@ -226,22 +228,68 @@ impl<'a> Repository<'a> {
         Ok(next)
     }
 
+    /// Asks, and once more by the other scheme where this one seems to be the wrong one and that may be tried.
+    fn reach(&self, ask: &Ask<'_>, url: &mut String) -> Result<Response<Body>, Failed> {
+        let first = self.authorized(ask, url);
+        if !self.endpoint.owns(url) || !self.endpoint.is_open() {
+            return first;
+        }
+        let wrong = match &first {
+            Ok(response) => wants_tls(response),
+            Err(Failed::Connection(error)) => {
+                !(is_unknown_host(error) || self.endpoint.is_plain() && is_refusal(error))
+            }
+            Err(Failed::Otherwise(_)) => false,
+        };
+        if !wrong {
+            if first.is_ok() {
+                self.endpoint.settle();
+            }
+            return first;
+        }
+        let other = self.endpoint.turn(url);
+        match self.authorized(ask, &other) {
+            Ok(response) => {
+                *url = other;
+                Ok(response)
+            }
+            // It speaks TLS, so that this is what is to be said.
+            Err(Failed::Connection(error)) if first.is_ok() || is_certificate(&error) => {
+                Err(Failed::Connection(error))
+            }
+            Err(Failed::Connection(_)) => {
+                self.endpoint.turn(&other);
+                first
+            }
+            Err(other) => Err(other),
+        }
+    }
+
     fn authorized(&self, ask: &Ask<'_>, url: &str) -> Result<Response<Body>, Failed> {
         let ours = self.endpoint.owns(url);
         let scope = match ask.from {
             Some(from) => format!("{} repository:{from}:pull", self.scope),
             None => self.scope.clone(),
         };
+        let purpose = Purpose {
+            endpoint: &self.endpoint,
+            repository: &self.name,
+            scope: &scope,
+        };
         let mut second = false;
         loop {
             // Whoever we are sent to does not learn how we speak to the registry.
-            let proof = match ours {
-                true => self
-                    .authorizer
-                    .header(self.transport, &self.endpoint, &scope)?,
+            let proof = match ours && !ask.is_bare {
+                true => self.authorizer.header(self.transport, &purpose)?,
                 false => None,
             };
             let mut headers = ask.headers.clone();
+            if !ours {
+                headers.retain(|(name, _)| name != header::AUTHORIZATION);
+            }
+            if ours {
+                headers.extend_from_slice(self.endpoint.headers());
+            }
             headers.extend(proof.clone().map(|proof| (header::AUTHORIZATION, proof)));
             let head = Head {
                 method: ask.method.clone(),
@@ -250,7 +298,7 @@ impl<'a> Repository<'a> {
             };
             self.requests.fetch_add(1, Ordering::Relaxed);
             let response = self.transport.exchange(&head, &ask.payload)?;
-            if response.status() != StatusCode::UNAUTHORIZED || second || !ours {
+            if response.status() != StatusCode::UNAUTHORIZED || second || !ours || ask.is_bare {
                 return Ok(response);
             }
             let challenges = response.headers().get_all(header::WWW_AUTHENTICATE);
@@ -258,9 +306,9 @@ impl<'a> Repository<'a> {
             let Some(challenge) = Challenge::best(challenges) else {
                 return Ok(response);
             };
-            let sense =
-                self.authorizer
-                    .challenged(&self.endpoint, &scope, challenge, proof.as_deref())?;
+            let sense = self
+                .authorizer
+                .challenged(&purpose, challenge, proof.as_deref())?;
             if !sense {
                 return Ok(response);
             }
@@ -335,10 +383,17 @@ pub(crate) fn unreachable(registry: &str, error: ureq::Error) -> TransferError {
             kind,
             format!("the registry {registry} does not answer in time ({what}); try again later"),
         ),
-        error @ (ureq::Error::Rustls(_) | ureq::Error::Tls(_)) => TransferError::caused(
+        error if is_certificate(&error) => TransferError::caused(
             kind,
             format!(
-                "the registry {registry} cannot be spoken to over TLS; if it speaks plain HTTP, name it in $DHOW_INSECURE_REGISTRIES"
+                "the certificate of the registry {registry} is not trusted; have its authority's certificate in /etc/containers/certs.d/{registry}/ca.crt, or take any certificate with --tls-verify=false"
+            ),
+            error,
+        ),
+        error if is_tls(&error) => TransferError::caused(
+            kind,
+            format!(
+                "the registry {registry} cannot be spoken to over TLS; if it speaks plain HTTP, use --tls-verify=false or name it in $DHOW_INSECURE_REGISTRIES"
             ),
             error,
         ),
@@ -359,12 +414,37 @@ fn is_unknown_host(error: &ureq::Error) -> bool {
     }
 }
 
+/// Whether TLS is what failed.
+fn is_tls(error: &ureq::Error) -> bool {
+    match error {
+        ureq::Error::Rustls(_) | ureq::Error::Tls(_) => true,
+        ureq::Error::Io(error) => error.kind() == io::ErrorKind::InvalidData,
+        _ => false,
+    }
+}
+
+/// Whether the other side is not believed to be who it should be. rustls tells it in words alone through a stream's error.
+fn is_certificate(error: &ureq::Error) -> bool {
+    is_tls(error) && error.to_string().contains("invalid peer certificate")
+}
+
+fn is_refusal(error: &ureq::Error) -> bool {
+    matches!(error, ureq::Error::Io(error) if error.kind() == io::ErrorKind::ConnectionRefused)
+}
+
+/// Whether this is how servers in Go answer plain HTTP where they speak TLS: a sentence without a header.
+fn wants_tls(response: &Response<Body>) -> bool {
+    response.status() == StatusCode::BAD_REQUEST
+        && response.version() == Version::HTTP_10
+        && response.headers().is_empty()
+}
+
 /// Whether another attempt may find the other side in a better state. Nobody at the door is no such case: the name is mistyped, most
 /// of the time, and the answer should come at once.
 pub(crate) fn is_worth_retrying(error: &ureq::Error) -> bool {
     match error {
         error if is_unknown_host(error) => false,
-        ureq::Error::Io(error) => error.kind() != io::ErrorKind::ConnectionRefused,
+        ureq::Error::Io(_) => !is_refusal(error) && !is_tls(error),
         ureq::Error::Timeout(_) | ureq::Error::ConnectionFailed | ureq::Error::BodyStalled => true,
         _ => false,
     }

@@ -1,18 +1,18 @@
 //! One HTTP request and its answer, without any policy.
 
+use std::collections::HashMap;
 use std::io::{self, Read};
-use std::sync::OnceLock;
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use dhow_image::TransferError;
 use ureq::config::ConfigBuilder;
 use ureq::http::{HeaderName, Method, Request, Response};
-use ureq::tls::TlsConfig;
 use ureq::typestate::AgentScope;
 use ureq::{Agent, Body, SendBody};
 
-use crate::endpoint::is_loopback_url;
-use crate::roots;
+use crate::endpoint::{Schemes, authority_of, is_loopback_url};
+use crate::tls::{TlsConfigs, TlsProfile, Trust};
 
 /// How long a connection may take to come about.
 const CONNECT: Duration = Duration::from_secs(15);
@@ -23,12 +23,15 @@ const ANSWER: Duration = Duration::from_secs(300);
 /// How much is read from or written to a connection at once.
 const BUFFER: usize = 256 << 10;
 
-/// Keeps the connections.
+/// Keeps the connections, and what is known of hosts.
 pub(crate) struct Transport {
-    /// For this machine's own registries: no proxy, no TLS.
-    local: Agent,
-    /// For the others; made when it is needed, since reading the authorities takes a while.
-    remote: OnceLock<Agent>,
+    trust: Trust,
+    schemes: Schemes,
+    configs: TlsConfigs,
+    /// By what is particular about TLS, where it is spoken, and whether it is this machine itself, to which no proxy leads.
+    agents: Mutex<HashMap<(Option<TlsProfile>, bool), Agent>>,
+    /// What is particular about hosts, found out once.
+    profiles: Mutex<HashMap<String, TlsProfile>>,
     connections: usize,
 }
 
@@ -64,26 +67,65 @@ pub(crate) struct Head<'a> {
 
 impl Transport {
     /// A transport that keeps as many connections as there are blobs under way.
-    pub(crate) fn new(connections: usize) -> Self {
-        let local = Agent::config_builder().proxy(None);
+    pub(crate) fn new(connections: usize, trust: Trust) -> Self {
         Self {
-            local: configured(local, connections).build().new_agent(),
-            remote: OnceLock::new(),
+            trust,
+            schemes: Schemes::default(),
+            configs: TlsConfigs::default(),
+            agents: Mutex::default(),
+            profiles: Mutex::default(),
             connections,
         }
     }
 
-    fn agent(&self, url: &str) -> &Agent {
-        if is_loopback_url(url) {
-            return &self.local;
+    /// Whom we trust.
+    pub(crate) fn trust(&self) -> &Trust {
+        &self.trust
+    }
+
+    /// What is known of hosts.
+    pub(crate) fn schemes(&self) -> &Schemes {
+        &self.schemes
+    }
+
+    /// Says what is particular about a host, in the place of what its directory says.
+    pub(crate) fn set_profile(&self, authority: &str, profile: TlsProfile) {
+        let mut profiles = self.profiles.lock().unwrap_or_else(PoisonError::into_inner);
+        profiles.insert(authority.to_owned(), profile);
+    }
+
+    fn agent(&self, url: &str) -> Result<Agent, TransferError> {
+        let local = is_loopback_url(url);
+        // Reading the authorities takes a while; who speaks plain HTTP needs none.
+        let profile = match url.strip_prefix("https://") {
+            Some(_) => Some(self.profile(authority_of(url).unwrap_or_default())?),
+            None => None,
+        };
+        let key = (profile, local);
+        let mut agents = self.agents.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(agent) = agents.get(&key) {
+            return Ok(agent.clone());
         }
-        self.remote.get_or_init(|| {
-            let tls = TlsConfig::builder()
-                .root_certs(roots::authorities())
-                .build();
-            let remote = Agent::config_builder().tls_config(tls);
-            configured(remote, self.connections).build().new_agent()
-        })
+        let mut builder = Agent::config_builder();
+        if local {
+            builder = builder.proxy(None);
+        }
+        if let Some(profile) = &key.0 {
+            builder = builder.tls_config(self.configs.of(profile)?);
+        }
+        let agent = configured(builder, self.connections).build().new_agent();
+        agents.insert(key, agent.clone());
+        Ok(agent)
+    }
+
+    fn profile(&self, authority: &str) -> Result<TlsProfile, TransferError> {
+        let mut profiles = self.profiles.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(known) = profiles.get(authority) {
+            return Ok(known.clone());
+        }
+        let profile = self.trust.profile(authority)?;
+        profiles.insert(authority.to_owned(), profile.clone());
+        Ok(profile)
     }
 
     /// Sends one request and gives its answer, of whatever status. Redirects are answers.
@@ -97,7 +139,7 @@ impl Transport {
             request = request.header(name, value);
         }
         let bad = |error: ureq::http::Error| Failure::Connection(error.into());
-        let agent = self.agent(head.url);
+        let agent = self.agent(head.url).map_err(Failure::Source)?;
         match payload {
             Payload::None => agent.run(request.body(()).map_err(bad)?),
             Payload::Bytes(bytes) => agent.run(request.body(*bytes).map_err(bad)?),

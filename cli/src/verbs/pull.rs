@@ -7,6 +7,7 @@ use dhow_image::{ImageReference, Platform};
 use crate::context::Context;
 use crate::images::{self, Arrived};
 use crate::progress::{self, bytes, count};
+use crate::registry_args::RegistryArgs;
 
 /// Which image.
 #[derive(clap::Args)]
@@ -17,6 +18,8 @@ pub(crate) struct Args {
     /// The platform to choose from an image for several, as OS/ARCHITECTURE[/VARIANT] [default: this machine's]
     #[arg(long, value_name = "PLATFORM")]
     platform: Option<Platform>,
+    #[command(flatten)]
+    registry: RegistryArgs,
     /// The image's name: [REGISTRY/]REPOSITORY[:TAG|@DIGEST]
     name: ImageReference,
 }
@@ -25,7 +28,8 @@ pub(crate) fn run(args: &Args, context: &Context) -> anyhow::Result<ExitCode> {
     let platform = args.platform.clone().unwrap_or_else(Platform::host);
     let lease = context.store()?.lease()?;
     let progress = progress::reporter(args.quiet);
-    let arrived = images::pull(&lease, &args.name, &platform, progress.as_ref())?;
+    let client = args.registry.client();
+    let arrived = images::pull(&client, &lease, &args.name, &platform, progress.as_ref())?;
     if !args.quiet {
         print_outcome(&args.name, &arrived);
     }

@@ -6,8 +6,8 @@ use anyhow::Context as _;
 use dhow_image::ImageReference;
 
 use crate::context::Context;
-use crate::images;
 use crate::progress::{self, bytes, count};
+use crate::registry_args::RegistryArgs;
 
 /// Which image.
 #[derive(clap::Args)]
@@ -15,6 +15,8 @@ pub(crate) struct Args {
     /// Print the name alone
     #[arg(short, long)]
     quiet: bool,
+    #[command(flatten)]
+    registry: RegistryArgs,
     /// The image's name, which says where to: [REGISTRY/]REPOSITORY[:TAG]
     name: ImageReference,
 }
@@ -32,7 +34,7 @@ pub(crate) fn run(args: &Args, context: &Context) -> anyhow::Result<ExitCode> {
     let progress = progress::reporter(args.quiet);
     let image = store.distributable(&lease, &image, progress.as_ref())?;
     let manifest = image.descriptor();
-    let pushed = images::client().push(
+    let pushed = args.registry.client().push(
         name,
         manifest,
         &store,

@@ -105,7 +105,7 @@ fn a_wrong_or_missing_password_is_denied_after_one_try() {
     for (credentials, requests) in [(login(), 2), (Credentials::Anonymous, 3)] {
         let error = client(credentials).resolve(&reference).unwrap_err();
         assert_eq!(error.kind(), TransferErrorKind::Denied);
-        assert!(error.to_string().contains("config.json"), "{error}");
+        assert!(error.to_string().contains("dhow login"), "{error}");
         assert_eq!(registry.requests().len(), requests);
     }
 }

@@ -3,6 +3,7 @@
 mod base_images;
 mod builds;
 mod bundle;
+pub mod certificates;
 mod containerd;
 mod cri;
 mod disk;
@@ -14,6 +15,7 @@ mod leftovers;
 mod programs;
 pub mod registry;
 mod sandbox;
+pub mod token_server;
 
 pub use base_images::base_image;
 pub use bundle::Bundle;

@@ -71,12 +71,32 @@ impl Registry {
         Self::debian_with(sandbox, &auth)
     }
 
+    /// Debian's registry with more lines of configuration.
+    ///
+    /// # Panics
+    /// As [`Registry::debian`].
+    pub fn debian_configured(sandbox: Sandbox, more: &str) -> Self {
+        Self::debian_with(sandbox, more)
+    }
+
+    /// Debian's registry over TLS, of which `tls` is the configuration.
+    ///
+    /// # Panics
+    /// As [`Registry::debian`].
+    pub fn debian_over_tls(sandbox: Sandbox, tls: &str) -> Self {
+        Self::debian_started(sandbox, "", &format!(", tls: {tls}"))
+    }
+
     fn debian_with(sandbox: Sandbox, more: &str) -> Self {
+        Self::debian_started(sandbox, more, "")
+    }
+
+    fn debian_started(sandbox: Sandbox, more: &str, http: &str) -> Self {
         // Another process can take the port between the choice and the start, so there is more than one try.
         for _ in 0..5 {
             let port = free_port();
             let config = format!(
-                "version: 0.1\nlog: {{level: error, accesslog: {{disabled: true}}}}\nstorage:\n  filesystem: {{rootdirectory: {}}}\n  delete: {{enabled: true}}\nhttp: {{addr: \"127.0.0.1:{port}\"}}\n{more}",
+                "version: 0.1\nlog: {{level: error, accesslog: {{disabled: true}}}}\nstorage:\n  filesystem: {{rootdirectory: {}}}\n  delete: {{enabled: true}}\nhttp: {{addr: \"127.0.0.1:{port}\"{http}}}\n{more}",
                 sandbox.path("registry").display()
             );
             let config = sandbox.write("config.yml", config);

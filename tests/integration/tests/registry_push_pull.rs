@@ -409,7 +409,7 @@ fn a_registry_with_a_password_is_told_it() {
     };
     let denied = dhow(["push", "-q", &name]).fails(125);
     assert!(denied.contains("denies access"), "{denied}");
-    assert!(denied.contains("config.json"), "{denied}");
+    assert!(denied.contains("dhow login"), "{denied}");
     // me:wrong, then me:secret.
     let entry = |auth: &str| format!("{{\"auths\":{{\"{address}\":{{\"auth\":\"{auth}\"}}}}}}");
     sandbox.write("docker/config.json", entry("bWU6d3Jvbmc="));

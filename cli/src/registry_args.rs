@@ -1,0 +1,76 @@
+//! How registries are spoken to, as the verbs that speak to them take it.
+
+use std::path::PathBuf;
+
+use dhow_registry_client::{Client, ClientOptions, Credentials, Keychain, Trust};
+
+/// Registries that may have any certificate or speak plain HTTP, separated by commas; those of this machine itself need not be named.
+const INSECURE: &str = "DHOW_INSECURE_REGISTRIES";
+/// Directories of certificates by host, separated by colons, in the place of the usual ones.
+const CERTIFICATES: &str = "DHOW_CERTS_D";
+
+// No doc comment: it would take the place of the verb's own.
+#[derive(clap::Args, Clone, Debug)]
+pub(crate) struct RegistryArgs {
+    /// Whether registries have to speak TLS and prove who they are
+    #[arg(
+        long,
+        value_name = "BOOL",
+        num_args = 0..=1,
+        require_equals = true,
+        default_value_t = true,
+        default_missing_value = "true",
+        action = clap::ArgAction::Set
+    )]
+    tls_verify: bool,
+    /// A directory with the certificates of the registry's authority (*.crt) and of this client (*.cert, *.key) [default: HOST[:PORT]
+    /// in /etc/containers/certs.d or /etc/docker/certs.d]
+    #[arg(long, value_name = "DIR")]
+    cert_dir: Option<PathBuf>,
+    /// The file of logins [default: $REGISTRY_AUTH_FILE, else ~/.docker/config.json and then containers' auth.json]
+    #[arg(long, value_name = "FILE")]
+    authfile: Option<PathBuf>,
+}
+
+impl RegistryArgs {
+    /// The logins of this machine.
+    pub(crate) fn keychain(&self) -> Keychain {
+        match &self.authfile {
+            Some(path) => Keychain::at(path),
+            None => Keychain::standard(),
+        }
+    }
+
+    /// A client that works as was asked.
+    pub(crate) fn client(&self) -> Client {
+        let mut options = options();
+        options.credentials = Credentials::Kept(self.keychain());
+        options.trust.all_insecure = !self.tls_verify;
+        options.trust.directory.clone_from(&self.cert_dir);
+        Client::new(options)
+    }
+}
+
+/// A client that works as the environment has it.
+pub(crate) fn client() -> Client {
+    Client::new(options())
+}
+
+fn options() -> ClientOptions {
+    let insecure = std::env::var(INSECURE).unwrap_or_default();
+    let insecure = insecure.split(',').map(str::trim);
+    let mut trust = Trust {
+        insecure: insecure
+            .filter(|name| !name.is_empty())
+            .map(str::to_owned)
+            .collect(),
+        ..Trust::default()
+    };
+    if let Some(directories) = std::env::var_os(CERTIFICATES) {
+        trust.directories = std::env::split_paths(&directories).collect();
+    }
+    ClientOptions {
+        trust,
+        ..ClientOptions::default()
+    }
+}
