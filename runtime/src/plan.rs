@@ -10,6 +10,7 @@ mod process;
 mod resctrl;
 mod scheduling;
 mod step;
+pub mod trial;
 
 use std::fmt;
 

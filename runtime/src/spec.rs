@@ -116,7 +116,7 @@ pub fn parse(text: &[u8], path: &Path) -> Result<Spec, SpecError> {
         Ok(spec) => Ok(spec),
         Err(first) => {
             let mut value: serde_json::Value = serde_json::from_slice(text).map_err(parse_error)?;
-            if !adapt_process(&mut value["process"]) {
+            if !value.get_mut("process").is_some_and(adapt_process) {
                 return Err(parse_error(first));
             }
             reparse(&value).map_err(parse_error)

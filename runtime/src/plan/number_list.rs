@@ -23,6 +23,10 @@ pub(super) fn parse(list: &str) -> Result<Vec<usize>, String> {
             return Err(format!("the range {part:?} ends before it begins"));
         }
         numbers.extend(first..=last);
+        // The same range a million times over would take gigabytes.
+        if numbers.len() > MOST {
+            return Err(format!("it names more than {MOST} numbers"));
+        }
     }
     Ok(numbers)
 }
@@ -48,6 +52,7 @@ mod tests {
         for bad in ["", "x", "3-1", "1-", "99999", "1,,2", "-1"] {
             assert!(parse(bad).is_err(), "{bad}");
         }
+        assert!(parse(&["0-8191"; 1000].join(",")).is_err());
         assert_eq!(bits(&[0, 65]), [1, 2]);
         assert_eq!(bits(&[]), [0u64; 0]);
     }

@@ -213,3 +213,24 @@ fn the_runtime_is_small() {
     // What swells it is mostly one crate too many; docs/PERFORMANCE.md tells how to find which.
     assert!(size < 4 << 20, "{} is {size} bytes", program.display());
 }
+
+/// fuzz/ stands outside the workspace; of the house it uses what it tries, and no `unsafe` either.
+#[test]
+fn fuzz_targets_use_what_they_try() {
+    let dir = workspace().join("fuzz");
+    let manifest = fs_err::read_to_string(dir.join("Cargo.toml")).unwrap();
+    assert!(
+        manifest.contains("\n[workspace]\n"),
+        "a workspace of its own"
+    );
+    let rooms: Vec<&str> = manifest
+        .lines()
+        .filter_map(|line| line.split_once(" = { path"))
+        .map(|(name, _)| name)
+        .collect();
+    assert_eq!(rooms, ["dhow-runtime"]);
+    for file in rust_files(&dir.join("fuzz_targets")) {
+        let text = fs_err::read_to_string(&file).unwrap();
+        assert!(!text.contains("unsafe"), "{}", file.display());
+    }
+}
