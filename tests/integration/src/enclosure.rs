@@ -112,13 +112,23 @@ impl Enclosure {
         &self.cgroup
     }
 
-    /// The cgroups of containers that are there now.
+    /// The cgroups below that name that are there now.
     pub fn cgroups(&self) -> Vec<PathBuf> {
         let mut found = Vec::new();
-        for top in self.cgroup_tops() {
-            found.extend(directories(&top));
+        let mut unseen = in_hierarchies(&self.cgroup);
+        while let Some(cgroup) = unseen.pop() {
+            let below = directories(&cgroup);
+            found.extend(below.iter().cloned());
+            unseen.extend(below);
         }
         found
+    }
+
+    /// Removes a cgroup that a tool left, and those below it, from all hierarchies.
+    pub fn remove_cgroup(&self, path: &str) {
+        for cgroup in in_hierarchies(path.trim_start_matches('/')) {
+            remove(&cgroup);
+        }
     }
 
     /// Command lines of the processes inside that have these words in them.
@@ -133,17 +143,6 @@ impl Enclosure {
             .map(str::to_owned)
             .collect()
     }
-
-    fn cgroup_tops(&self) -> Vec<PathBuf> {
-        let mut tops = vec![PathBuf::from("/sys/fs/cgroup")];
-        if let Ok(entries) = fs_err::read_dir("/sys/fs/cgroup") {
-            tops.extend(entries.filter_map(Result::ok).map(|entry| entry.path()));
-        }
-        tops.into_iter()
-            .map(|top| top.join(&self.cgroup))
-            .filter(|top| top.is_dir())
-            .collect()
-    }
 }
 
 impl Drop for Enclosure {
@@ -154,7 +153,7 @@ impl Drop for Enclosure {
         let end = Instant::now() + PATIENCE;
         // A cgroup can be removed when the last process in it is gone.
         while Instant::now() < end {
-            let tops = self.cgroup_tops();
+            let tops = in_hierarchies(&self.cgroup);
             if tops.is_empty() {
                 return;
             }
@@ -164,6 +163,16 @@ impl Drop for Enclosure {
             std::thread::sleep(Duration::from_millis(10));
         }
     }
+}
+
+/// The cgroups of this path, in all hierarchies that have it.
+fn in_hierarchies(path: &str) -> Vec<PathBuf> {
+    let mut tops = vec![PathBuf::from("/sys/fs/cgroup")];
+    tops.extend(directories(&tops[0]));
+    tops.into_iter()
+        .map(|top| top.join(path))
+        .filter(|cgroup| cgroup.is_dir())
+        .collect()
 }
 
 fn directories(dir: &Path) -> Vec<PathBuf> {
