@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use oci_spec::runtime::{Hooks, LinuxResources, LinuxSeccomp};
 use rustix::event::{PollFd, PollFlags, Timespec};
 
-use crate::cgroup::Cgroup;
+use crate::cgroup::{Cgroup, SubCgroups};
 use crate::channel::{Channel, Message, send_descriptor};
 use crate::container::{ContainerDir, Record, Status, process_stat};
 use crate::error::Error;
@@ -55,6 +55,8 @@ pub(crate) struct Parent<'a> {
     pub(crate) records: bool,
     /// The container's cgroup.
     pub(crate) cgroup: Option<Cgroup>,
+    /// The cgroups below it that the process is to join (exec).
+    pub(crate) sub_cgroups: SubCgroups,
     /// The process that was made.
     pub(crate) made: Option<Made>,
     /// The master end of its terminal, where init sent it here.

@@ -1,7 +1,9 @@
 //! How a process joins a container's cgroup.
 
+use std::collections::BTreeMap;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::{Component, Path, PathBuf};
 
 use rustix::fs::OFlags;
 
@@ -44,7 +46,111 @@ impl Drop for Joiner {
     }
 }
 
+/// Cgroups below a container's own that a further process is to join (`exec --cgroup`), as runc has them: one for all
+/// hierarchies, or one for each controller that is named.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct SubCgroups {
+    all: Option<PathBuf>,
+    by_controller: BTreeMap<String, PathBuf>,
+}
+
+impl SubCgroups {
+    /// From arguments `PATH` (only one) or `CONTROLLER[,CONTROLLER...]:PATH`.
+    ///
+    /// # Errors
+    /// When an argument is neither, names a controller again, or leaves the container's cgroup.
+    pub fn parse(arguments: &[String]) -> Result<Self, CgroupError> {
+        let wrong = |argument: &str, reason: &str| CgroupError::Value {
+            limit: "--cgroup",
+            reason: format!("{argument:?} {reason}"),
+        };
+        let mut parsed = Self::default();
+        for argument in arguments {
+            let Some((controllers, path)) = argument.split_once(':') else {
+                if arguments.len() > 1 {
+                    return Err(wrong(argument, "lacks its CONTROLLER: beside others"));
+                }
+                parsed.all = Some(inside(argument)?);
+                break;
+            };
+            for controller in controllers.split(',') {
+                if controller.is_empty() {
+                    return Err(wrong(argument, "names an empty controller"));
+                }
+                let path = inside(path)?;
+                if parsed
+                    .by_controller
+                    .insert(controller.to_owned(), path)
+                    .is_some()
+                {
+                    return Err(wrong(argument, "names a controller again"));
+                }
+            }
+        }
+        Ok(parsed)
+    }
+
+    /// Whether none is asked for.
+    pub fn is_empty(&self) -> bool {
+        self.all.is_none() && self.by_controller.is_empty()
+    }
+
+    /// The path below a directory of the container's with these controllers.
+    fn of(&self, controllers: &[String]) -> Option<&Path> {
+        let named = controllers
+            .iter()
+            .find_map(|controller| self.by_controller.get(controller));
+        named.or(self.all.as_ref()).map(PathBuf::as_path)
+    }
+
+    /// A controller that the container's cgroup does not have.
+    fn unknown<'a>(&'a self, places: &[super::Place]) -> Option<&'a String> {
+        self.by_controller.keys().find(|controller| {
+            !places
+                .iter()
+                .any(|place| place.controllers.contains(controller))
+        })
+    }
+}
+
+/// A path below the container's cgroup; a leading slash is that cgroup.
+fn inside(path: &str) -> Result<PathBuf, CgroupError> {
+    let path = Path::new(path);
+    if path.components().any(|part| part == Component::ParentDir) {
+        return Err(CgroupError::Path(path.to_owned()));
+    }
+    Ok(path.strip_prefix("/").unwrap_or(path).to_owned())
+}
+
 impl Cgroup {
+    /// As [`Cgroup::join`], in cgroups below it, which must be there.
+    ///
+    /// # Errors
+    /// When one is not there, or a controller is not the container's.
+    pub fn join_below(&self, below: &SubCgroups) -> Result<Joiner, CgroupError> {
+        if below.is_empty() {
+            return self.join();
+        }
+        if let Some(controller) = below.unknown(&self.places) {
+            return Err(CgroupError::Value {
+                limit: "--cgroup",
+                reason: format!("{controller:?} is no v1 controller of the container's cgroup"),
+            });
+        }
+        let places = self.places.iter().map(|place| {
+            let path = place.directory.path();
+            let path = match below.of(&place.controllers) {
+                Some(below) => path.join(below),
+                None => path.to_owned(),
+            };
+            super::Place::new(place.controllers.clone(), path)
+        });
+        Self {
+            places: places.collect(),
+        }
+        .join()
+    }
+
     /// The descriptors with which a process joins, opened here so that the process itself opens nothing.
     ///
     /// # Errors
@@ -106,5 +212,37 @@ impl Cgroup {
             joiner.v2 = Some(fd);
         }
         Ok(joiner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(arguments: &[&str]) -> Result<SubCgroups, CgroupError> {
+        let arguments: Vec<String> = arguments.iter().map(|text| (*text).to_owned()).collect();
+        SubCgroups::parse(&arguments)
+    }
+
+    #[test]
+    fn one_path_is_for_all_and_named_ones_are_for_theirs() {
+        let list = |names: &[&str]| -> Vec<String> {
+            names.iter().map(|name| (*name).to_owned()).collect()
+        };
+        let all = parse(&["/sub"]).unwrap();
+        assert_eq!(all.of(&[]), Some(Path::new("sub")));
+        let some = parse(&["cpu,memory:a", "pids:b/c"]).unwrap();
+        assert_eq!(some.of(&list(&["cpu", "cpuacct"])), Some(Path::new("a")));
+        assert_eq!(some.of(&list(&["pids"])), Some(Path::new("b/c")));
+        assert_eq!(some.of(&list(&["devices"])), None);
+        for wrong in [
+            &["a", "b"][..],
+            &["cpu:a", "cpu:b"],
+            &[":a"],
+            &["../a"],
+            &["cpu:a/../.."],
+        ] {
+            assert!(parse(wrong).is_err(), "{wrong:?}");
+        }
     }
 }

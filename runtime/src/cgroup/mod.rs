@@ -30,7 +30,7 @@ use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 
 pub use error::CgroupError;
-pub use join::Joiner;
+pub use join::{Joiner, SubCgroups};
 pub use oom::{OomEvent, OomWatch};
 pub use stats::{
     BandwidthStats, BlockIoEntry, BlockIoStats, CacheInfo, CpuStats, CpuUsage, CpusetStats,

@@ -43,7 +43,7 @@ pub(crate) fn exec_options(given: &Given) -> Result<ExecOptions, Error> {
             "exec args cannot be empty: give a command after the container, or a document with --process",
         );
     }
-    for name in ["process-label", "apparmor", "cgroup"] {
+    for name in ["process-label", "apparmor"] {
         if given.text(name)?.is_some() {
             return asked(format!("--{name} is not supported yet"));
         }
@@ -73,6 +73,7 @@ pub(crate) fn exec_options(given: &Given) -> Result<ExecOptions, Error> {
         console_socket: given.path("console-socket"),
         pidfd_socket: given.path("pidfd-socket"),
         preserve_fds: count_of_descriptors(given)?,
+        cgroups: given.all("cgroup")?,
         ignore_paused: given.is("ignore-paused"),
     })
 }

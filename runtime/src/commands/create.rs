@@ -10,7 +10,7 @@ use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
 use super::Runtime;
 use super::delete::remove_all;
 use super::passed;
-use crate::cgroup::Cgroup;
+use crate::cgroup::{Cgroup, SubCgroups};
 use crate::container::{COMING_START_SOCKET, ContainerDir, OCI_VERSION, Record};
 use crate::error::Error;
 use crate::foreground::Foreground;
@@ -236,6 +236,7 @@ pub(super) fn prepare<'a>(
         detached,
         records: true,
         cgroup: None,
+        sub_cgroups: SubCgroups::default(),
         made: None,
         console: None,
         channel: None,

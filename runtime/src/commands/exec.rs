@@ -10,6 +10,7 @@ use rustix::process::{Pid, PidfdFlags};
 use super::Runtime;
 use super::create::{Outcome, connect, shown_to_taker};
 use super::passed;
+use crate::cgroup::SubCgroups;
 use crate::container::{ContainerDir, ContainerError, Record, Status, is_alive};
 use crate::error::Error;
 use crate::foreground::Foreground;
@@ -50,6 +51,8 @@ pub struct ExecOptions {
     pub pidfd_socket: Option<PathBuf>,
     /// How many descriptors after the first three pass.
     pub preserve_fds: u32,
+    /// Cgroups below the container's own: `PATH`, or `CONTROLLER[,CONTROLLER...]:PATH`.
+    pub cgroups: Vec<String>,
     /// Go ahead in a paused container.
     pub ignore_paused: bool,
 }
@@ -117,6 +120,7 @@ pub fn exec(runtime: &Runtime, id: &str, options: &ExecOptions) -> Result<Outcom
         plan: &plan,
         dir: None,
         cgroup: record.cgroup(),
+        sub_cgroups: SubCgroups::parse(&options.cgroups)?,
         record,
         limits: None,
         rootless: None,

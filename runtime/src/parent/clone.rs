@@ -23,18 +23,13 @@ impl Parent<'_> {
             Channel::pair().map_err(|errno| Error::system("make a channel", errno))?;
         self.channel = Some(ours);
         if let Some(cgroup) = &self.cgroup {
-            self.resources.joiner = Some(cgroup.join()?);
+            self.resources.joiner = Some(cgroup.join_below(&self.sub_cgroups)?);
         }
         let between = self.plan.of(Carrier::Intermediate).next().is_some();
         let back = self.enter_pid_namespace()?;
-        let joiner = self.resources.joiner.as_ref();
-        let options = CloneOptions {
-            namespaces,
-            // As pid 1 there is no parent to give it to.
-            sibling: self.detached && !between && std::process::id() != 1,
-            cgroup: joiner.and_then(Joiner::v2),
-        };
-        let cloned = clone_process(&options).map_err(|errno| cannot_make(namespaces, errno))?;
+        // As pid 1 there is no parent to give it to.
+        let sibling = self.detached && !between && std::process::id() != 1;
+        let cloned = self.clone_into_cgroup(namespaces, sibling)?;
         match cloned {
             Cloned::Child => {
                 // The parent's end must close when the parent does, and so must its lock on the container.
@@ -67,6 +62,27 @@ impl Parent<'_> {
                 Ok(())
             }
         }
+    }
+
+    /// Makes a process in the container's v2 cgroup; where the container has divided that, so that nobody can be at its top any
+    /// more, beside the container's init.
+    fn clone_into_cgroup(&mut self, namespaces: u64, sibling: bool) -> Result<Cloned, Error> {
+        let clone = |joiner: Option<&Joiner>| {
+            clone_process(&CloneOptions {
+                namespaces,
+                sibling,
+                cgroup: joiner.and_then(Joiner::v2),
+            })
+        };
+        let failed = |errno| cannot_make(namespaces, errno);
+        match clone(self.resources.joiner.as_ref()) {
+            Err(Errno::BUSY) if !self.records && self.sub_cgroups.is_empty() => {}
+            other => return other.map_err(failed),
+        }
+        if let Some(cgroup) = &self.cgroup {
+            self.resources.joiner = Some(cgroup.join_beside(self.record.pid)?);
+        }
+        clone(self.resources.joiner.as_ref()).map_err(failed)
     }
 
     /// Lets the next child begin in another pid namespace; gives the way back.

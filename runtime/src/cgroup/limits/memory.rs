@@ -11,14 +11,13 @@ const LIMIT: &str = "the memory limit";
 const SWAP: &str = "the swap limit";
 
 /// Sets what is asked for.
-#[allow(deprecated)] // The kernel memory fields are deprecated, and still may not be dropped in silence.
+#[allow(deprecated)] // The kernel memory fields are deprecated, and still are not dropped in silence.
 pub(super) fn set(cgroup: &Cgroup, memory: &LinuxMemory) -> Result<(), CgroupError> {
     let asked = |value: Option<i64>| value.filter(|value| *value != 0);
     let wanted = Wanted {
         limit: asked(memory.limit()),
         swap: asked(memory.swap()),
         reservation: asked(memory.reservation()),
-        kernel: asked(memory.kernel()),
         kernel_tcp: asked(memory.kernel_tcp()),
         // Callers that mean "not set" write -1 as an unsigned number.
         swappiness: memory.swappiness().filter(|value| *value != u64::MAX),
@@ -26,6 +25,13 @@ pub(super) fn set(cgroup: &Cgroup, memory: &LinuxMemory) -> Result<(), CgroupErr
         hierarchy: memory.use_hierarchy(),
         check: memory.check_before_update() == Some(true),
     };
+    if memory.kernel().is_some_and(|value| value > 0) {
+        // The specification advises against it, kernels since 5.16 have dropped it, and runc ignores it: all of a container's memory
+        // counts to its limit anyhow.
+        crate::log::warn(
+            "linux.resources.memory.kernel is ignored: the limit on memory counts the kernel's too",
+        );
+    }
     if wanted.is_nothing() {
         return Ok(());
     }
@@ -51,7 +57,6 @@ struct Wanted {
     /// Memory and swap together.
     swap: Option<i64>,
     reservation: Option<i64>,
-    kernel: Option<i64>,
     kernel_tcp: Option<i64>,
     swappiness: Option<u64>,
     no_oom_killer: bool,
@@ -65,14 +70,13 @@ impl Wanted {
             limit,
             swap,
             reservation,
-            kernel,
             kernel_tcp,
             swappiness,
             no_oom_killer,
             hierarchy,
             check: _,
         } = self;
-        [limit, swap, reservation, kernel, kernel_tcp]
+        [limit, swap, reservation, kernel_tcp]
             .iter()
             .all(|value| value.is_none())
             && swappiness.is_none()
@@ -145,19 +149,8 @@ fn set_v1_rest(directory: &Directory, wanted: &Wanted) -> Result<(), CgroupError
     if let Some(reservation) = wanted.reservation {
         directory.write("memory.soft_limit_in_bytes", &reservation.to_string())?;
     }
-    for (file, value) in [
-        ("memory.kmem.limit_in_bytes", wanted.kernel),
-        ("memory.kmem.tcp.limit_in_bytes", wanted.kernel_tcp),
-    ] {
-        let Some(value) = value else { continue };
-        directory.write(file, &value.to_string())?;
-        // Kernels since 5.16 take any value and do nothing.
-        if value > 0 && directory.number(file)?.is_none() {
-            return Err(wrong(
-                "the limit on kernel memory alone",
-                "this kernel does not have it any more; leave it away",
-            ));
-        }
+    if let Some(value) = wanted.kernel_tcp {
+        directory.write("memory.kmem.tcp.limit_in_bytes", &value.to_string())?;
     }
     if let Some(hierarchy) = wanted.hierarchy {
         let now = directory.number("memory.use_hierarchy")? == Some(1);
@@ -207,13 +200,11 @@ fn set_v2(directory: &Directory, wanted: &Wanted) -> Result<(), CgroupError> {
     }
 }
 
-/// What v2 has no file for.
+/// What v2 has no file for. The specification: where a setting of v1's cannot be converted, it is an error.
 fn refuse_v1_only(wanted: &Wanted) -> Result<(), CgroupError> {
     let gone = "only cgroup v1 has it, and this host has v2; leave it away";
-    if wanted.kernel.is_some_and(|value| value != -1)
-        || wanted.kernel_tcp.is_some_and(|value| value != -1)
-    {
-        return Err(wrong("the limit on kernel memory alone", gone));
+    if wanted.kernel_tcp.is_some_and(|value| value != -1) {
+        return Err(wrong("the limit on the kernel's memory for TCP", gone));
     }
     if wanted.no_oom_killer {
         return Err(wrong("disabling the OOM killer", gone));
