@@ -203,16 +203,10 @@ fn ended(outcome: Outcome) -> u8 {
 }
 
 fn dispatch(verb: &Verb, runtime: &Runtime, global: &Given, given: &Given) -> Result<u8, Error> {
-    if global.is("systemd-cgroup") {
-        return Err(Error::Asked(
-            "--systemd-cgroup is not supported yet; leave it out (podman: --cgroup-manager=cgroupfs)"
-                .to_owned(),
-        ));
-    }
     match verb.name {
-        "create" => create(runtime, given)?,
+        "create" => create(runtime, global, given)?,
         "run" => {
-            let options = requests::create_options(given)?;
+            let options = requests::create_options(global, given)?;
             return Ok(ended(commands::run(runtime, &given.id()?, &options)?));
         }
         "start" => commands::start(runtime, &given.id()?)?,
@@ -272,8 +266,8 @@ fn events(runtime: &Runtime, given: &Given) -> Result<(), Error> {
     commands::events(runtime, &id, interval, |event| output::event(&id, &event))
 }
 
-fn create(runtime: &Runtime, given: &Given) -> Result<(), Error> {
-    let options = requests::create_options(given)?;
+fn create(runtime: &Runtime, global: &Given, given: &Given) -> Result<(), Error> {
+    let options = requests::create_options(global, given)?;
     if given.is("dry-run") {
         print!("{}", commands::plan(&given.id()?, &options)?);
         return Ok(());

@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use oci_spec::runtime::{Hooks, LinuxResources, LinuxSeccomp};
 use rustix::event::{PollFd, PollFlags, Timespec};
 
-use crate::cgroup::{Cgroup, SubCgroups};
+use crate::cgroup::{Cgroup, Driver, Request as CgroupRequest, SubCgroups};
 use crate::channel::{Channel, Message, send_descriptor};
 use crate::container::{ContainerDir, Record, Status, process_stat};
 use crate::error::Error;
@@ -75,7 +75,11 @@ impl Parent<'_> {
     pub(crate) fn run(&mut self) -> Result<(), Error> {
         let plan = self.plan;
         plan.of(Carrier::Parent)
-            .try_for_each(|step| self.step(step))
+            .try_for_each(|step| self.step(step))?;
+        if let Some(cgroup) = &mut self.cgroup {
+            cgroup.release();
+        }
+        Ok(())
     }
 
     /// Carries out the steps before any process is made.
@@ -110,11 +114,12 @@ impl Parent<'_> {
 
     fn step(&mut self, step: &Step) -> Result<(), Error> {
         match step {
-            Step::LocateCgroup { path } => {
-                self.record.cgroup = Some(Cgroup::locate(path.as_deref(), &self.record.id)?);
+            Step::LocateCgroup { driver, path } => {
+                let request = self.cgroup_request(*driver, path.as_deref());
+                self.record.cgroup = Some(Cgroup::locate(&request)?);
                 Ok(())
             }
-            Step::CreateCgroup { path } => self.create_cgroup(path.as_deref()),
+            Step::CreateCgroup { driver, path } => self.create_cgroup(*driver, path.as_deref()),
             Step::WriteRecord => self.write_record(),
             Step::EnterPidNamespace { path } => {
                 let what = || format!("enter the pid namespace {}", path.display());
@@ -196,8 +201,18 @@ impl Parent<'_> {
             .ok_or_else(|| Error::Asked("no process was made".to_owned()))
     }
 
-    fn create_cgroup(&mut self, path: Option<&Path>) -> Result<(), Error> {
-        let cgroup = Cgroup::create(path, &self.record.id, self.limits, self.rootless)?;
+    fn cgroup_request<'a>(&'a self, driver: Driver, path: Option<&'a Path>) -> CgroupRequest<'a> {
+        CgroupRequest {
+            driver,
+            path,
+            id: &self.record.id,
+            annotations: Some(&self.record.annotations),
+            rootless: self.rootless,
+        }
+    }
+
+    fn create_cgroup(&mut self, driver: Driver, path: Option<&Path>) -> Result<(), Error> {
+        let cgroup = Cgroup::create(&self.cgroup_request(driver, path), self.limits)?;
         self.record.cgroup = Some(cgroup.record());
         self.resources.cgroup = Some(cgroup.record());
         self.cgroup = Some(cgroup);

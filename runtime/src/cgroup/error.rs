@@ -115,6 +115,29 @@ pub enum CgroupError {
         /// How long was waited.
         seconds: u64,
     },
+    /// --systemd-cgroup on a host without it.
+    #[error(
+        "--systemd-cgroup: this host was not booted with systemd (there is no /run/systemd/system); leave it out (podman: --cgroup-manager=cgroupfs)"
+    )]
+    NoSystemd,
+    /// systemd, or its bus, cannot be reached.
+    #[error(
+        "cannot reach systemd through {address}: {source}; without root a user's own session is needed (package dbus-user-session)"
+    )]
+    Bus {
+        /// The socket.
+        address: String,
+        /// What the system answered.
+        source: io::Error,
+    },
+    /// systemd does not do what it is asked for.
+    #[error("systemd did not {doing}: {answer}")]
+    Systemd {
+        /// What was asked for.
+        doing: String,
+        /// What it answered.
+        answer: String,
+    },
     /// A cgroup that is still in use.
     #[error("cannot remove the cgroup {}: {source}", .directory.display())]
     Remove {

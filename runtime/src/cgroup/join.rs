@@ -145,10 +145,7 @@ impl Cgroup {
             };
             super::Place::new(place.controllers.clone(), path)
         });
-        Self {
-            places: places.collect(),
-        }
-        .join()
+        Self::of(places.collect(), None).join()
     }
 
     /// The descriptors with which a process joins, opened here so that the process itself opens nothing.

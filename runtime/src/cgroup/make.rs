@@ -10,10 +10,14 @@ use super::CgroupError;
 use super::directory::Directory;
 use super::hierarchies::Hierarchy;
 
-/// Makes the directory and those above it. Gives whether it was not there before.
-pub(super) fn make(hierarchy: &Hierarchy, directory: &Directory) -> Result<bool, CgroupError> {
+/// Makes the directory and those above it. Gives whether it was not there before. What systemd made (`ours`) has a process already.
+pub(super) fn make(
+    hierarchy: &Hierarchy,
+    directory: &Directory,
+    ours: bool,
+) -> Result<bool, CgroupError> {
     let made = make_with_parents(hierarchy, directory.path())?;
-    if !made && is_occupied(directory)? {
+    if !made && !ours && is_occupied(directory)? {
         return Err(CgroupError::Occupied(directory.path().to_owned()));
     }
     Ok(made)

@@ -21,8 +21,10 @@ mod oom;
 mod processes;
 mod remove;
 mod stats;
+mod systemd;
 
 use std::cell::OnceCell;
+use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
 use oci_spec::runtime::LinuxResources;
@@ -37,15 +39,45 @@ pub use stats::{
     HugepageStats, IntelRdtStats, MemoryBandwidthInfo, MemoryEntry, MemoryStats, OccupancyStats,
     PidsStats, Pressure, PressureFigures, RdmaEntry, RdmaStats, Stats, Throttling,
 };
+pub use systemd::Unit;
 
 use crate::privilege::is_unprivileged;
 use directory::Directory;
 use hierarchies::Hierarchy;
 
+/// Who makes a container's cgroup.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Driver {
+    /// This program, by making directories.
+    #[default]
+    Cgroupfs,
+    /// systemd, as a scope.
+    Systemd,
+}
+
+/// Which cgroup is wanted.
+#[derive(Clone, Copy, Debug)]
+pub struct Request<'a> {
+    /// Who makes it.
+    pub driver: Driver,
+    /// The specification's cgroupsPath; for systemd `SLICE:PREFIX:NAME`.
+    pub path: Option<&'a Path>,
+    /// The container's id.
+    pub id: &'a str,
+    /// The specification's annotations, for properties of systemd's.
+    pub annotations: Option<&'a HashMap<String, String>>,
+    /// Whether this process is to be taken for one without privileges; if none, it is seen.
+    pub rootless: Option<bool>,
+}
+
 /// One container's cgroup: a directory in each hierarchy.
 #[derive(Debug)]
 pub struct Cgroup {
     places: Vec<Place>,
+    /// The scope whose it is.
+    unit: Option<Unit>,
+    /// What holds a new scope until a process of the container is in it.
+    anchor: Option<systemd::Anchor>,
 }
 
 /// A directory in one hierarchy.
@@ -63,6 +95,9 @@ struct Place {
 pub struct CgroupRecord {
     /// A directory for each hierarchy.
     pub places: Vec<PlaceRecord>,
+    /// systemd's scope, where it made the cgroup.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub unit: Option<Unit>,
 }
 
 /// A container's directory in one hierarchy.
@@ -96,36 +131,43 @@ impl Place {
 }
 
 impl Cgroup {
-    /// Makes a container's cgroup and sets its limits, before any process is in it.
+    /// Makes a container's cgroup and sets its limits, before any process of the container is in it.
     ///
-    /// `path` is the specification's cgroupsPath: an absolute one is below each hierarchy's mount, a relative one (or `id`, where
+    /// The specification's cgroupsPath, if absolute, is below each hierarchy's mount; a relative one (or the id, where
     /// there is none) is in the calling process's own cgroup. A process without privileges that names no path goes without
-    /// the hierarchies in which it may not make a directory, as in runc; `rootless` says whether this one is to be taken for
-    /// such.
+    /// the hierarchies in which it may not make a directory, as in runc; the request may say whether this one is to be
+    /// taken for such.
     ///
     /// # Errors
     /// When the path is none, a directory cannot be made, a limit's controller is missing or a limit cannot be set;
     /// what was made is removed again.
     pub fn create(
-        path: Option<&Path>,
-        id: &str,
+        request: &Request<'_>,
         resources: Option<&LinuxResources>,
-        rootless: Option<bool>,
     ) -> Result<Self, CgroupError> {
         let hierarchies = hierarchies::mounted()?;
-        let directories = hierarchies::directories(&hierarchies, path, id)?;
-        let is_named = path.is_some_and(|path| !path.as_os_str().is_empty());
-        let tolerant = || !is_named && rootless.unwrap_or_else(is_unprivileged);
-        let mut cgroup = Self { places: Vec::new() };
-        let mut made = Self { places: Vec::new() };
+        let (unit, directories) = Self::find(request, &hierarchies)?;
+        let is_named = request
+            .path
+            .is_some_and(|path| !path.as_os_str().is_empty());
+        let tolerant = || !is_named && request.rootless.unwrap_or_else(is_unprivileged);
+        let mut cgroup = Self::of(Vec::new(), unit);
+        let mut made = Self::of(Vec::new(), None);
         let mut refused = Vec::new();
         let result = cgroup
-            .make_places(&mut made, &mut refused, &hierarchies, directories, tolerant)
+            .start_unit(request, resources, &hierarchies)
+            .and_then(|()| {
+                cgroup.make_places(&mut made, &mut refused, &hierarchies, directories, tolerant)
+            })
             .and_then(|()| cgroup.furnish(&hierarchies, resources))
             .and_then(|()| limits::set(&cgroup, resources, true));
         match result {
             Ok(()) => Ok(cgroup),
             Err(error) => {
+                // A scope that could not be started may be another's.
+                if cgroup.anchor.take().is_some() {
+                    made.unit = cgroup.unit.take();
+                }
                 // The first error is the one to tell.
                 let _ = made.remove();
                 Err(match error {
@@ -138,13 +180,40 @@ impl Cgroup {
         }
     }
 
+    fn of(places: Vec<Place>, unit: Option<Unit>) -> Self {
+        Self {
+            places,
+            unit,
+            anchor: None,
+        }
+    }
+
+    /// The scope, if there is to be one, and the directory in each hierarchy.
+    fn find(
+        request: &Request<'_>,
+        hierarchies: &[Hierarchy],
+    ) -> Result<(Option<Unit>, Vec<PathBuf>), CgroupError> {
+        match request.driver {
+            Driver::Cgroupfs => {
+                let found = hierarchies::directories(hierarchies, request.path, request.id)?;
+                Ok((None, found))
+            }
+            Driver::Systemd => {
+                let unit = Unit::of(request)?;
+                let path = Path::new("/").join(unit.directory()?);
+                let found = hierarchies::directories(hierarchies, Some(&path), request.id)?;
+                Ok((Some(unit), found))
+            }
+        }
+    }
+
     /// Where [`Cgroup::create`] would make it, before anything is made: what is recorded first can be removed after a crash.
     ///
     /// # Errors
     /// When the path is none, or there are no hierarchies.
-    pub fn locate(path: Option<&Path>, id: &str) -> Result<CgroupRecord, CgroupError> {
+    pub fn locate(request: &Request<'_>) -> Result<CgroupRecord, CgroupError> {
         let hierarchies = hierarchies::mounted()?;
-        let directories = hierarchies::directories(&hierarchies, path, id)?;
+        let (unit, directories) = Self::find(request, &hierarchies)?;
         let places = hierarchies.into_iter().zip(directories);
         Ok(CgroupRecord {
             places: places
@@ -153,7 +222,51 @@ impl Cgroup {
                     directory,
                 })
                 .collect(),
+            unit,
         })
+    }
+
+    fn start_unit(
+        &mut self,
+        request: &Request<'_>,
+        resources: Option<&LinuxResources>,
+        hierarchies: &[Hierarchy],
+    ) -> Result<(), CgroupError> {
+        let Some(unit) = &self.unit else {
+            return Ok(());
+        };
+        let anchor = systemd::Anchor::new().map_err(|errno| CgroupError::Systemd {
+            doing: "get a process for a scope".to_owned(),
+            answer: errno.to_string(),
+        })?;
+        let pure_v2 = hierarchies.iter().all(Hierarchy::is_v2);
+        unit.start(request, anchor.pid(), resources, pure_v2)?;
+        self.anchor = Some(anchor);
+        Ok(())
+    }
+
+    /// To be called when a process of the container is in the cgroup: what held it for systemd ends.
+    pub fn release(&mut self) {
+        self.anchor = None;
+    }
+
+    /// Puts a process into it where it may not go by itself: a user's process into a scope of the user's systemd.
+    ///
+    /// # Errors
+    /// When it is not systemd's, or systemd refuses.
+    pub fn attach(&self, process: i32) -> Result<(), CgroupError> {
+        match &self.unit {
+            Some(unit) => unit.attach(process.unsigned_abs()),
+            None => Err(CgroupError::Systemd {
+                doing: format!("put process {process} into its cgroup"),
+                answer: "the cgroup is not systemd's".to_owned(),
+            }),
+        }
+    }
+
+    /// Whether systemd made it.
+    pub fn is_systemds(&self) -> bool {
+        self.unit.is_some()
     }
 
     fn make_places(
@@ -166,7 +279,7 @@ impl Cgroup {
     ) -> Result<(), CgroupError> {
         for (hierarchy, directory) in hierarchies.iter().zip(directories) {
             let place = Place::new(hierarchy.controllers.clone(), directory);
-            match make::make(hierarchy, &place.directory) {
+            match make::make(hierarchy, &place.directory, self.unit.is_some()) {
                 Ok(is_new) => {
                     if is_new {
                         let directory = place.directory.path().to_owned();
@@ -217,7 +330,7 @@ impl Cgroup {
             .iter()
             .map(|place| Place::new(place.controllers.clone(), place.directory.clone()))
             .collect();
-        Ok(Self { places })
+        Ok(Self::of(places, record.unit.clone()))
     }
 
     /// What [`Cgroup::open`] needs.
@@ -230,7 +343,10 @@ impl Cgroup {
                 directory: place.directory.path().to_owned(),
             })
             .collect();
-        CgroupRecord { places }
+        CgroupRecord {
+            places,
+            unit: self.unit.clone(),
+        }
     }
 
     /// Sets the limits that are named and leaves the others.
@@ -238,6 +354,9 @@ impl Cgroup {
     /// # Errors
     /// As for [`Cgroup::create`]; limits before the one that failed are set.
     pub fn update(&self, resources: &LinuxResources) -> Result<(), CgroupError> {
+        if let Some(unit) = &self.unit {
+            unit.update(resources, self.places.iter().all(Place::is_v2))?;
+        }
         limits::set(self, Some(resources), false)
     }
 

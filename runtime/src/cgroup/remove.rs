@@ -20,7 +20,10 @@ impl Cgroup {
     /// # Errors
     /// When a process is still in it after a short wait; the other hierarchies' directories are removed nevertheless.
     pub fn remove(&self) -> Result<(), CgroupError> {
-        let mut failed = Ok(());
+        let mut failed = match &self.unit {
+            Some(unit) => unit.stop(),
+            None => Ok(()),
+        };
         let mut waited = Duration::ZERO;
         for place in &self.places {
             if let Err(source) = remove(&place.directory, &mut waited) {

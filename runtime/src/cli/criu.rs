@@ -78,5 +78,6 @@ pub(crate) fn restore_options(global: &Given, given: &Given) -> Result<RestoreOp
         console_socket: given.path("console-socket"),
         pid_file: given.path("pid-file"),
         detach: given.is("detach"),
+        driver: super::requests::driver(global),
     })
 }

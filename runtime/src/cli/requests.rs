@@ -4,6 +4,7 @@ use std::io::Read;
 use std::path::Path;
 use std::time::Duration;
 
+use dhow_runtime::cgroup::Driver;
 use dhow_runtime::commands::{self, CreateOptions, ExecOptions};
 use dhow_runtime::{Error, signals};
 use oci_spec::runtime::{
@@ -21,7 +22,15 @@ fn count_of_descriptors(given: &Given) -> Result<u32, Error> {
     Ok(given.number("preserve-fds")?.unwrap_or(0))
 }
 
-pub(crate) fn create_options(given: &Given) -> Result<CreateOptions, Error> {
+/// Who is to make the cgroup.
+pub(crate) fn driver(global: &Given) -> Driver {
+    match global.is("systemd-cgroup") {
+        true => Driver::Systemd,
+        false => Driver::Cgroupfs,
+    }
+}
+
+pub(crate) fn create_options(global: &Given, given: &Given) -> Result<CreateOptions, Error> {
     Ok(CreateOptions {
         bundle: given.path("bundle").unwrap_or_else(|| ".".into()),
         console_socket: given.path("console-socket"),
@@ -32,6 +41,7 @@ pub(crate) fn create_options(given: &Given) -> Result<CreateOptions, Error> {
         no_new_keyring: given.is("no-new-keyring"),
         detach: given.is("detach"),
         keep: given.is("keep"),
+        driver: driver(global),
     })
 }
 

@@ -10,7 +10,7 @@ use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
 use super::Runtime;
 use super::delete::remove_all;
 use super::passed;
-use crate::cgroup::{Cgroup, SubCgroups};
+use crate::cgroup::{Cgroup, Driver, SubCgroups};
 use crate::container::{COMING_START_SOCKET, ContainerDir, OCI_VERSION, Record};
 use crate::error::Error;
 use crate::foreground::Foreground;
@@ -41,6 +41,8 @@ pub struct CreateOptions {
     pub detach: bool,
     /// `run`: leave the record when it has ended.
     pub keep: bool,
+    /// Who makes its cgroup.
+    pub driver: Driver,
 }
 
 /// What `run` came to.
@@ -64,6 +66,7 @@ pub(super) fn request(id: &str, options: &CreateOptions, starts: bool) -> Create
         // What systemd's socket activation passes comes with it, as in runc.
         preserve_fds: options.preserve_fds.saturating_add(passed::listen_fds()),
         starts,
+        driver: options.driver,
     }
 }
 

@@ -6,7 +6,7 @@ use oci_spec::runtime::LinuxNamespaceType;
 use rustix::process::{Pid, PidfdFlags};
 
 use super::{PATIENCE, Runtime};
-use crate::cgroup::Cgroup;
+use crate::cgroup::{Cgroup, Driver, Request};
 use crate::container::{ContainerDir, ContainerError, Record, Status, is_alive};
 use crate::error::Error;
 use crate::hooks;
@@ -91,8 +91,15 @@ fn remove_remains(dir: ContainerDir) -> Result<(), Error> {
 
 /// Where the container's cgroup would be.
 fn cgroup_without_record(dir: &ContainerDir, spec: Option<&Spec>) -> Option<Cgroup> {
-    let path = spec?.linux().as_ref()?.cgroups_path().as_deref();
-    Cgroup::open(&Cgroup::locate(path, dir.id()).ok()?).ok()
+    let request = Request {
+        // A scope ends with its processes, so nothing is left of one.
+        driver: Driver::Cgroupfs,
+        path: spec?.linux().as_ref()?.cgroups_path().as_deref(),
+        id: dir.id(),
+        annotations: None,
+        rootless: None,
+    };
+    Cgroup::open(&Cgroup::locate(&request).ok()?).ok()
 }
 
 /// Kills a container's init if it is still the one that was made, and waits for its end.

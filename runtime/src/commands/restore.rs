@@ -12,6 +12,7 @@ use super::checkpoint::{NULL, add_config_file, bind_mounts, joined, namespace_ke
 use super::create::{
     CreateOptions, Outcome, check_terminal, connect, finish, give_up, prepare, request,
 };
+use crate::cgroup::Driver;
 use crate::channel::{Channel, Message, send_descriptor};
 use crate::container::{ContainerDir, Record};
 use crate::criu::{
@@ -39,6 +40,8 @@ pub struct RestoreOptions {
     pub pid_file: Option<PathBuf>,
     /// Do not wait for its end.
     pub detach: bool,
+    /// Who makes its cgroup.
+    pub driver: Driver,
 }
 
 /// Makes a container again from what `checkpoint` saved; in the foreground waits for its end and removes it.
@@ -52,6 +55,7 @@ pub fn restore(runtime: &Runtime, id: &str, options: &RestoreOptions) -> Result<
         bundle: options.bundle.clone(),
         console_socket: options.console_socket.clone(),
         detach: options.detach,
+        driver: options.driver,
         ..CreateOptions::default()
     };
     check_terminal(&bundle, &wanted, options.detach)?;

@@ -13,6 +13,7 @@ use super::process::{Announce, ProcessRequest, process_steps, terminal_size};
 use super::resctrl::resctrl_group;
 use super::step::{Carrier, HookKind, IdMap, NamespaceKind, Step};
 use super::{InitPlan, MountSource};
+use crate::cgroup::Driver;
 use crate::hooks;
 use crate::spec::{Bundle, Spec, SpecError};
 
@@ -31,6 +32,8 @@ pub struct CreateRequest {
     pub preserve_fds: u32,
     /// Start it too (`run`).
     pub starts: bool,
+    /// Who makes its cgroup.
+    pub driver: Driver,
 }
 
 /// The namespaces of a container: made, and joined.
@@ -124,12 +127,19 @@ impl InitPlan {
         let resctrl = resctrl.map(|asked| resctrl_group(asked, &request.id));
         let resctrl = resctrl.transpose()?;
         // First the record of what will be made: after a crash it is found by it.
-        self.push(Carrier::Parent, Step::LocateCgroup { path: path.clone() });
+        let driver = request.driver;
+        self.push(
+            Carrier::Parent,
+            Step::LocateCgroup {
+                driver,
+                path: path.clone(),
+            },
+        );
         if let Some(group) = &resctrl {
             self.push(Carrier::Parent, Step::LocateResctrl(group.clone()));
         }
         self.push(Carrier::Parent, Step::WriteRecord);
-        self.push(Carrier::Parent, Step::CreateCgroup { path });
+        self.push(Carrier::Parent, Step::CreateCgroup { driver, path });
         if let Some(group) = &resctrl {
             self.push(Carrier::Parent, Step::MakeResctrl(group.clone()));
         }

@@ -7,6 +7,7 @@ use dhow_sys::namespace;
 use dhow_sys::process::SchedulingAttributes;
 
 use super::mount_options::MountOptions;
+use crate::cgroup::Driver;
 
 /// Who carries a step out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -200,7 +201,10 @@ pub struct CapabilityBits {
 #[expect(missing_docs, reason = "each variant's documentation names its fields")]
 pub enum Step {
     /// Finds where the cgroup will be.
-    LocateCgroup { path: Option<PathBuf> },
+    LocateCgroup {
+        driver: Driver,
+        path: Option<PathBuf>,
+    },
     /// Finds where the group of resctrl will be.
     LocateResctrl(ResctrlGroup),
     /// Makes the group of resctrl, where it is missing, and writes what it may use.
@@ -214,7 +218,10 @@ pub enum Step {
         namespace: Option<PathBuf>,
     },
     /// Makes the cgroup and writes its limits.
-    CreateCgroup { path: Option<PathBuf> },
+    CreateCgroup {
+        driver: Driver,
+        path: Option<PathBuf>,
+    },
     /// Lets the next child begin in the pid namespace at `path`.
     EnterPidNamespace { path: PathBuf },
     /// Makes a mount whose files have other owners. Only who has power over the file system itself may, which is nobody in

@@ -4,6 +4,7 @@
 //! knows one default and exceptions from it; v2 asks an eBPF program.
 
 mod bpf;
+pub(super) mod systemd;
 mod v1;
 
 use oci_spec::runtime::{LinuxDeviceCgroup, LinuxDeviceType};

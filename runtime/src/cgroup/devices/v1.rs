@@ -47,7 +47,7 @@ fn line(devices: &Devices, access: u8) -> String {
 }
 
 /// The rules in order as exceptions without order.
-fn exceptions(rules: &Rules) -> Result<BTreeMap<Devices, u8>, CgroupError> {
+pub(super) fn exceptions(rules: &Rules) -> Result<BTreeMap<Devices, u8>, CgroupError> {
     let mut exceptions: BTreeMap<Devices, u8> = BTreeMap::new();
     for rule in &rules.rules {
         if rule.allow != rules.allow {

@@ -151,7 +151,7 @@ fn set_device_weight_v2(
 }
 
 /// 10 to 1000 spread over 1 to 10000, as runc does.
-fn wide_weight(weight: u16) -> u64 {
+pub(in crate::cgroup) fn wide_weight(weight: u16) -> u64 {
     1 + u64::from(weight).saturating_sub(10) * 9999 / 990
 }
 

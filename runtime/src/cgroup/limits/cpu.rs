@@ -184,7 +184,7 @@ fn maximum(directory: &Directory, wanted: &Wanted) -> Result<String, CgroupError
 ///
 /// The curve that runc and crun took up in 2025: a parabola of the logarithms through the least, the default and the
 /// largest of both scales. The straight line before it made of the default shares a weight of 39.
-fn weight(shares: u64) -> u64 {
+pub(in crate::cgroup) fn weight(shares: u64) -> u64 {
     match shares {
         0..=2 => 1,
         262_144.. => 10_000,

@@ -227,7 +227,10 @@ fn limit_text(value: i64) -> String {
 }
 
 /// v2 limits swap alone, the specification memory and swap together.
-fn swap_alone(limit: Option<i64>, both: Option<i64>) -> Result<Option<i64>, CgroupError> {
+pub(in crate::cgroup) fn swap_alone(
+    limit: Option<i64>,
+    both: Option<i64>,
+) -> Result<Option<i64>, CgroupError> {
     match (limit, both) {
         (Some(-1), None) => Ok(Some(-1)),
         (_, None) => Ok(None),

@@ -9,6 +9,10 @@ mod memory;
 mod network;
 mod unified;
 
+pub(super) use block_io::wide_weight;
+pub(super) use cpu::weight as cpu_weight;
+pub(super) use memory::swap_alone;
+
 use oci_spec::runtime::{LinuxPids, LinuxResources};
 
 use super::{Cgroup, CgroupError, Controller, devices};
