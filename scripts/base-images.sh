@@ -52,12 +52,12 @@ make_debian() {
     reach >"$settings/reach"
     thrift >"$settings/thrift"
     # A mirror that speaks TLS needs the certificates of those who sign.
-    include=
+    include=${DHOW_BASE_INCLUDE:+--include=$DHOW_BASE_INCLUDE}
     if [ -n "$sources" ] && grep -q '^[^#]*https:' "$sources"; then
-        include=--include=ca-certificates
+        include="$include --include=ca-certificates"
     fi
     # No manual pages, translations and change logs; no fsync for each file, since a layer is synced as a whole.
-    # shellcheck disable=SC2086 # $sources and $include are one word or nothing
+    # shellcheck disable=SC2086 # $sources and $include are words or nothing
     mmdebstrap --quiet --variant=minbase $include --aptopt="$settings/reach" \
         --dpkgopt=force-unsafe-io \
         --dpkgopt='path-exclude=/usr/share/man/*' \

@@ -10,9 +10,12 @@
 #   # vm-programs: criu                      programs of this machine that come along with their libraries, and the packages are in the Makefile
 #   # vm-modules: dm_flakey                  modules of the guest's kernel, which come along with those that they need
 #   # vm-cmdline: apparmor=1                 words for the kernel's command line
-# usage: test-vm.sh DIRECTORY-OF-PROGRAMS [v2|v1]...
+#
+# The guests: v2 and v1 have that kind of cgroups and busybox as their process 1; systemd and systemd-v1 are a minimal Debian
+# (package mmdebstrap), kept under target/ as the kernel is, with systemd over that kind of cgroups.
+# usage: test-vm.sh DIRECTORY-OF-PROGRAMS [v2|v1|systemd|systemd-v1]...
 set -eu
-programs=$(cd "${1:?usage: test-vm.sh DIRECTORY-OF-PROGRAMS [v2|v1]...}" && pwd)
+programs=$(cd "${1:?usage: test-vm.sh DIRECTORY-OF-PROGRAMS [v2|v1|systemd|systemd-v1]...}" && pwd)
 shift
 here=$(cd "$(dirname "$0")/.." && pwd)
 # The slowest boot seen took a tenth of this.
@@ -49,6 +52,21 @@ fetch_kernel() {
         mv "$work/kernel" "$place/$package"
     fi
     echo "$package"
+}
+
+# A minimal Debian of this machine's release with systemd, its bus and users' sessions, as a disk. Made once.
+make_debian() {
+    disk=$place/systemd.ext4
+    [ -s "$disk" ] && [ "$disk" -nt "$here/scripts/base-images.sh" ] && return 0
+    echo "test-vm: making a Debian with systemd" >&2
+    DHOW_BASE_INCLUDE=systemd,systemd-sysv,dbus,dbus-user-session,libpam-systemd,uidmap \
+        "$here/scripts/base-images.sh" "$work/base" debian >&2
+    mkdir "$work/tree"
+    tar --numeric-owner -xf "$work/base/debian.tar" -C "$work/tree"
+    truncate -s 1G "$work/systemd.ext4"
+    mke2fs -q -t ext4 -O ^has_journal -d "$work/tree" "$work/systemd.ext4"
+    rm -rf "$work/tree" "$work/base"
+    mv "$work/systemd.ext4" "$disk"
 }
 
 # A module with all that it needs, in the order in which they are to be inserted.
@@ -88,7 +106,7 @@ initramfs() {
             basename "$path" >>"$tree/modules/order"
         done
     "$here/scripts/busybox-rootfs.sh" "$tree/vm/busybox.tar"
-    cp "$here/tests/vm/checks.sh" "$here/tests/vm/bundle.sh" "$tree/vm/"
+    cp "$here/tests/vm/checks.sh" "$here/tests/vm/bundle.sh" "$here/tests/vm/checks.service" "$tree/vm/"
     for family in $families; do cp "$here/tests/vm/$family.sh" "$tree/vm/families/"; done
     cp "$here/tests/vm/init.sh" "$tree/init"
     chmod 755 "$tree/init"
@@ -102,10 +120,21 @@ boot() {
     truncate -s 1G "$work/disk"
     # Before anybody looks into it.
     : >"$work/output"
+    debian=
+    words=
+    case $1 in
+    systemd*)
+        make_debian
+        # What the guest writes there is forgotten.
+        debian="-drive file=$place/systemd.ext4,if=virtio,format=raw,snapshot=on"
+        words="systemd.show_status=0 systemd.getty_auto=0 systemd.unified_cgroup_hierarchy=$([ "$1" = systemd ] && echo 1 || echo 0)"
+        ;;
+    esac
+    # shellcheck disable=SC2086 # $debian is words
     timeout "$limit" qemu-system-x86_64 -machine q35,accel=tcg -cpu max -smp 2 -m 1536 -nographic -no-reboot -nic none \
         -kernel "$kernel/boot/vmlinuz-$version" -initrd "$work/initramfs.cpio" \
-        -drive "file=$work/disk,if=virtio,format=raw,cache=unsafe" \
-        -append "console=ttyS0 loglevel=3 panic=-1 dhow.mode=$1 $(wanted cmdline | tr '\n' ' ')${DHOW_VM_RUNTIME:+ dhow.runtime=${DHOW_VM_RUNTIME##*/}}" </dev/null >"$work/output" 2>&1 &
+        -drive "file=$work/disk,if=virtio,format=raw,cache=unsafe" $debian \
+        -append "console=ttyS0 loglevel=3 panic=-1 dhow.mode=$1 $words $(wanted cmdline | tr '\n' ' ')${DHOW_VM_RUNTIME:+ dhow.runtime=${DHOW_VM_RUNTIME##*/}}" </dev/null >"$work/output" 2>&1 &
     qemu=$!
     # Printed as it comes, without what the firmware and the kernel say.
     tail -n +1 -f --pid="$qemu" "$work/output" 2>/dev/null | LC_ALL=C sed -nu 's/\r$//; s/^.*dhow-vm: /dhow-vm: /; /^\[ *[0-9.]*\] /d; /^dhow-vm: /,$p'

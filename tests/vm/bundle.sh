@@ -13,7 +13,7 @@ every_capability=$(for name in CHOWN DAC_OVERRIDE DAC_READ_SEARCH FOWNER FSETID 
 
 # Writes the bundle NAME whose container runs SCRIPT with the resources of RESOURCES (JSON).
 # Read besides: capabilities, rlimits (JSON lists), oom (a number), cgroup (the cgroupsPath), process and linux (JSON members, with a
-# comma after each).
+# comma after each), namespaces (JSON, likewise).
 bundle() {
     mkdir -p "/data/bundles/$1"
     printf '%s\n' "$3" >"/data/rootfs/$1.sh"
@@ -33,7 +33,7 @@ bundle() {
     { "destination": "/sys/fs/cgroup", "type": "cgroup", "source": "cgroup", "options": ["nosuid", "noexec", "nodev", "relatime", "ro"] },
     { "destination": "/var/www", "type": "bind", "source": "/data/files", "options": ["rbind", "rw"] } ],
   "linux": { ${linux:-}"cgroupsPath": "${cgroup-/dhow-vm/$1}", "resources": { $2 },
-    "namespaces": [{ "type": "pid" }, { "type": "mount" }, { "type": "uts" }, { "type": "ipc" }, { "type": "network" }, { "type": "cgroup" }] } }
+    "namespaces": [${namespaces:-}{ "type": "pid" }, { "type": "mount" }, { "type": "uts" }, { "type": "ipc" }, { "type": "network" }, { "type": "cgroup" }] } }
 END
 }
 

@@ -1,7 +1,7 @@
 #!/bin/sh
 # The checks that run inside the guest, as process 1's child and as root with every capability.
-# Each is a function whose failure is its exit status; what it says is shown when it fails. usage: checks.sh v2|v1
-mode=$1
+# Each is a function whose failure is its exit status; what it says is shown when it fails. usage: checks.sh [MODE]
+mode=${1:-$(cat /vm/mode)}
 export DHOW_ROOT=/data/root DHOW_STATE=/run/dhow
 passed=0
 failed=0
