@@ -79,8 +79,7 @@ impl Init {
             ..Attributes::default()
         };
         // An older kernel can change one mount only, as runc does.
-        let recursive = tree.is_detached();
-        tree.change(&change, recursive).doing(what)?;
+        tree.change_with_all_below(&change).doing(what)?;
         let placed = tree.attach(&target, || root.resolve(path)).doing(what)?;
         self.spend([placed.mount, target]);
         Ok(())

@@ -54,7 +54,17 @@ impl Init {
         mut tree: Tree,
         options: &MountOptions,
     ) -> Result<(), StepError> {
-        let what = || format!("mount {} at {}", source.display(), destination.display());
+        let what = || {
+            let hint = match options.recursive_attributes.is_empty() {
+                true => "",
+                false => " (recursive options take Linux 5.12)",
+            };
+            format!(
+                "mount {} at {}{hint}",
+                source.display(),
+                destination.display()
+            )
+        };
         change_all(&mut tree, options).doing(what)?;
         let kind = match tree.file_type().doing(what)? {
             FileType::Directory => TargetKind::Directory,

@@ -171,11 +171,6 @@ impl Tree {
         })
     }
 
-    /// Whether it is a mount already.
-    pub(super) fn is_detached(&self) -> bool {
-        matches!(self.form, Form::Detached(_))
-    }
-
     /// What it is the mount of.
     pub(super) fn file_type(&self) -> Result<FileType> {
         match &self.form {
@@ -196,6 +191,18 @@ impl Tree {
             }
         }
         self.later.push((*change, recursive));
+        Ok(())
+    }
+
+    /// Changes attributes of it and all mounts below it; where the kernel has no way to, of it alone.
+    pub(super) fn change_with_all_below(&mut self, change: &Attributes) -> Result<()> {
+        if let Form::Detached(fd) = &self.form {
+            match attr::set_attributes(fd.as_fd(), change, true) {
+                Err(Errno::NOSYS) => {}
+                answer => return answer,
+            }
+        }
+        self.later.push((*change, false));
         Ok(())
     }
 
