@@ -1,9 +1,11 @@
 //! Steps on namespaces, and what belongs to one.
 
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
 use dhow_sys::namespace;
 use rustix::fs::{Mode, OFlags};
+use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketFlags, SocketType};
 
 use super::{Doing, Init, StepError};
@@ -35,7 +37,20 @@ impl Init {
 pub(crate) fn join(kind: NamespaceKind, path: &Path) -> Result<(), StepError> {
     let what = || format!("enter the {} namespace {}", kind.name(), path.display());
     let fd = rustix::fs::open(path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty()).doing(what)?;
-    namespace::enter(std::os::fd::AsFd::as_fd(&fd), kind.0).doing(what)
+    match namespace::enter(std::os::fd::AsFd::as_fd(&fd), kind.0) {
+        // Nobody can enter the user namespace that he is in; there he is already.
+        Err(Errno::INVAL) if kind.0 == namespace::USER && is_own_user_namespace(&fd) => Ok(()),
+        answer => answer.doing(what),
+    }
+}
+
+fn is_own_user_namespace(fd: &OwnedFd) -> bool {
+    let own = rustix::fs::stat("/proc/self/ns/user");
+    let same = |own: rustix::fs::Stat| {
+        rustix::fs::fstat(fd)
+            .is_ok_and(|other| (own.st_dev, own.st_ino) == (other.st_dev, other.st_ino))
+    };
+    own.is_ok_and(same)
 }
 
 pub(super) fn unshare_cgroup() -> Result<(), StepError> {

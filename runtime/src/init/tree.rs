@@ -113,7 +113,14 @@ impl Tree {
     ) -> std::result::Result<Self, String> {
         let context = match rustix::mount::fsopen(fstype, FsOpenFlags::FSOPEN_CLOEXEC) {
             Err(Errno::NOSYS) => return Self::filesystem_later(fstype, source, data, attributes),
-            answer => answer.map_err(|errno| errno.to_string())?,
+            answer => answer.map_err(|errno| format!("{errno}{}", needed(fstype, errno)))?,
+        };
+        let refused = |part: &str, errno: Errno| {
+            format!(
+                "{part}: {}{}",
+                explain(&context, errno),
+                needed(fstype, errno)
+            )
         };
         let explain = |part: &str, errno: Errno| format!("{part}: {}", explain(&context, errno));
         rustix::mount::fsconfig_set_string(&context, "source", source)
@@ -125,13 +132,13 @@ impl Tree {
             }
             .map_err(|errno| explain(key, errno))?;
         }
-        rustix::mount::fsconfig_create(&context).map_err(|errno| explain("create", errno))?;
+        rustix::mount::fsconfig_create(&context).map_err(|errno| refused("create", errno))?;
         let mount = rustix::mount::fsmount(
             &context,
             FsMountFlags::FSMOUNT_CLOEXEC,
             MountAttrFlags::from_bits_retain(attributes as u32),
         )
-        .map_err(|errno| explain("mount", errno))?;
+        .map_err(|errno| refused("mount", errno))?;
         Ok(Self {
             context: Some(context),
             ..Self::detached(mount)
@@ -272,6 +279,26 @@ fn explain(context: &OwnedFd, errno: Errno) -> String {
             format!("{} ({errno})", text.trim())
         }
         _ => errno.to_string(),
+    }
+}
+
+/// What it takes to mount a file system that shows a namespace, where that is not all of the host's root's.
+fn needed(fstype: &str, errno: Errno) -> &'static str {
+    if errno != Errno::PERM {
+        return "";
+    }
+    match fstype {
+        "sysfs" => {
+            "; in a user namespace it takes a new network namespace (or a bind mount of /sys) and a host's /sys that is not covered in parts"
+        }
+        "proc" => {
+            "; in a user namespace it takes a new pid namespace (or a bind mount of /proc) and a host's /proc that is not covered in parts"
+        }
+        "mqueue" => {
+            "; in a user namespace it takes a new ipc namespace (or a bind mount of /dev/mqueue)"
+        }
+        "cgroup" | "cgroup2" => "; in a user namespace it takes a cgroup namespace",
+        _ => "",
     }
 }
 

@@ -15,6 +15,7 @@ use super::step::{Carrier, HookKind, IdMap, NamespaceKind, Step};
 use super::{InitPlan, MountSource};
 use crate::cgroup::Driver;
 use crate::hooks;
+use crate::privilege::is_unprivileged;
 use crate::spec::{Bundle, Spec, SpecError};
 
 /// What is asked besides the bundle.
@@ -81,6 +82,17 @@ impl Namespaces {
     fn has(&self, flag: u64) -> bool {
         self.makes(flag) || self.joins(flag).is_some()
     }
+
+    /// Whether a process between has to enter namespaces, and make init from there. A user namespace can be entered but not left
+    /// again; in a new one there is no power over those of others, which so are entered before it is made; and from another
+    /// pid namespace only who has power over this process's own comes back.
+    fn take_a_process_between(&self) -> bool {
+        let others = namespace::MOUNT | namespace::PID;
+        let joins_others = self.joined.iter().any(|(flag, _)| flag & others == 0);
+        self.joins(namespace::USER).is_some()
+            || (self.makes(namespace::USER) && joins_others)
+            || (self.joins(namespace::PID).is_some() && is_unprivileged())
+    }
 }
 
 impl InitPlan {
@@ -146,8 +158,7 @@ impl InitPlan {
         for step in before {
             self.push(Carrier::Parent, step);
         }
-        // A user namespace can be entered, but not left again, so a process between enters it.
-        let between = namespaces.joins(namespace::USER).is_some();
+        let between = namespaces.take_a_process_between();
         // Cgroup namespaces take the cgroup that one is in, and time namespaces their offsets, so init makes them itself.
         let new = namespaces.new & !(namespace::CGROUP | namespace::TIME);
         let joined_pid = namespaces.joins(namespace::PID);
@@ -157,13 +168,15 @@ impl InitPlan {
         }
         if between {
             self.push(Carrier::Parent, Step::Clone { namespaces: 0 });
-            if let Some(value) = oom_score_adj(spec) {
-                // Only while it is not hidden could the parent do this, without privileges.
-                self.push(Carrier::Intermediate, Step::SetOomScoreAdj { value });
+            if namespaces.joins(namespace::USER).is_some() {
+                if let Some(value) = oom_score_adj(spec) {
+                    // Only while it is not hidden could the parent do this, without privileges.
+                    self.push(Carrier::Intermediate, Step::SetOomScoreAdj { value });
+                }
+                // Whoever is root in that namespace has power over all who enter it, and this one still has something of
+                // the host's.
+                self.push(Carrier::Intermediate, Step::Hide);
             }
-            // Whoever is root in that namespace has power over all who enter it, and this one still has something of the
-            // host's.
-            self.push(Carrier::Intermediate, Step::Hide);
             let mut joined: Vec<_> = namespaces.joined.iter().collect();
             // The host's root may enter all of them from outside, and what the host owns only from there; everyone else
             // has power over them only from inside the user namespace.
@@ -194,7 +207,7 @@ impl InitPlan {
                 },
             );
         }
-        if let Some(value) = oom_score_adj(spec).filter(|_| !between) {
+        if let Some(value) = oom_score_adj_by_parent(spec, namespaces) {
             self.push(Carrier::Parent, Step::SetOomScoreAdj { value });
         }
         if awaits_id_map(spec, namespaces) {
@@ -242,7 +255,7 @@ impl InitPlan {
         namespaces: &Namespaces,
         request: &CreateRequest,
     ) -> Result<(), SpecError> {
-        let between = namespaces.joins(namespace::USER).is_some();
+        let between = namespaces.take_a_process_between();
         let mut init = |step| self.push(Carrier::Init, step);
         if awaits_id_map(spec, namespaces) {
             init(Step::AwaitIdMap);
@@ -438,8 +451,12 @@ fn mount_steps(
 
 /// Whether the parent has something to do with init before it may go on.
 fn awaits_id_map(spec: &Spec, namespaces: &Namespaces) -> bool {
-    let between = namespaces.joins(namespace::USER).is_some();
-    namespaces.makes(namespace::USER) || (oom_score_adj(spec).is_some() && !between)
+    namespaces.makes(namespace::USER) || oom_score_adj_by_parent(spec, namespaces).is_some()
+}
+
+/// Who joins a user namespace is hidden from the parent too, and sets its own.
+fn oom_score_adj_by_parent(spec: &Spec, namespaces: &Namespaces) -> Option<i32> {
+    oom_score_adj(spec).filter(|_| namespaces.joins(namespace::USER).is_none())
 }
 
 fn oom_score_adj(spec: &Spec) -> Option<i32> {
