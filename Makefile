@@ -35,7 +35,7 @@ test-vm: build
 
 # What the tests need from the distribution.
 packages:
-	scripts/packages.sh busybox-static mmdebstrap docker-registry openssl skopeo gcc libc6-dev libseccomp-dev e2fsprogs xfsprogs mount procps util-linux \
+	scripts/packages.sh busybox-static mmdebstrap docker-registry openssl skopeo gcc libc6-dev libseccomp-dev e2fsprogs xfsprogs mount procps util-linux uidmap \
 	  podman buildah docker.io containerd runc curl
 
 install: build

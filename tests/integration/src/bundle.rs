@@ -1,6 +1,6 @@
 //! An OCI bundle of busybox, and the runtime's commands on its container.
 
-use std::ffi::OsStr;
+use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -15,6 +15,8 @@ pub struct Bundle {
     dir: PathBuf,
     root: PathBuf,
     id: String,
+    /// Who calls the runtime, and which one, where it is not the test.
+    caller: Option<(Vec<OsString>, PathBuf)>,
     /// The configuration; written at each command.
     pub config: Value,
 }
@@ -54,17 +56,16 @@ impl Sandbox {
             .status()
             .expect("start dhow-runtime");
         assert!(made.success());
-        let text = fs_err::read(dir.join("config.json")).expect("config.json");
-        let mut config: Value = serde_json::from_slice(&text).expect("JSON");
-        config["process"]["terminal"] = json!(false);
-        config["process"]["args"] = json!(["sh", "-c", script]);
-        config["linux"]["cgroupsPath"] = json!(format!("/{id}"));
-        Bundle {
+        let mut bundle = Bundle {
             dir,
             root: self.path("runtime"),
+            config: Value::Null,
+            caller: None,
             id,
-            config,
-        }
+        };
+        bundle.read_config(script);
+        bundle.config["linux"]["cgroupsPath"] = json!(format!("/{}", bundle.id));
+        bundle
     }
 }
 
@@ -92,18 +93,42 @@ impl Bundle {
         fs_err::write(self.path("config.json"), self.config.to_string()).expect("config.json");
     }
 
+    /// Takes the template that the runtime wrote, without a terminal, for the program `sh -c SCRIPT`.
+    pub(crate) fn read_config(&mut self, script: &str) {
+        let text = fs_err::read(self.path("config.json")).expect("config.json");
+        self.config = serde_json::from_slice(&text).expect("JSON");
+        self.config["process"]["terminal"] = json!(false);
+        self.config["process"]["args"] = json!(["sh", "-c", script]);
+    }
+
+    /// From here on the runtime `program` is called, after these words, and with records where it has them by itself: `root`.
+    pub(crate) fn hand_over(&mut self, words: Vec<OsString>, program: PathBuf, root: PathBuf) {
+        self.caller = Some((words, program));
+        self.root = root;
+    }
+
     /// A command of the runtime's with this root, ended by force if it hangs.
     pub fn command<I, S>(&self, args: I) -> Command
     where
         I: IntoIterator<Item = S>,
         S: AsRef<OsStr>,
     {
-        let mut command = Command::new("timeout");
+        let limit = ["--foreground", "--kill-after=1", "60"];
+        let mut command = match &self.caller {
+            Some((words, program)) => {
+                let mut command = Command::new(&words[0]);
+                command.args(&words[1..]).arg("timeout").args(limit);
+                command.arg(program);
+                command
+            }
+            None => {
+                let mut command = Command::new("timeout");
+                command.args(limit).arg(program("dhow-runtime"));
+                command.arg("--root").arg(&self.root);
+                command
+            }
+        };
         command
-            .args(["--foreground", "--kill-after=1", "60"])
-            .arg(program("dhow-runtime"))
-            .arg("--root")
-            .arg(&self.root)
             .args(args)
             .current_dir(&self.dir)
             .stdin(Stdio::null());
@@ -226,7 +251,7 @@ impl Bundle {
     pub fn cgroups(&self) -> Vec<PathBuf> {
         let path = self.config["linux"]["cgroupsPath"]
             .as_str()
-            .unwrap_or_default();
+            .unwrap_or(&self.id);
         let below = |top: PathBuf| top.join(path.trim_start_matches('/'));
         let mut places = vec![below(PathBuf::from("/sys/fs/cgroup"))];
         for entry in fs_err::read_dir("/sys/fs/cgroup").expect("cgroups") {

@@ -16,6 +16,7 @@ mod podman;
 mod programs;
 pub mod registry;
 mod sandbox;
+mod stranger;
 pub mod token_server;
 
 pub use base_images::base_image;
@@ -29,3 +30,4 @@ pub use http::{Answer, await_page, free_port};
 pub use podman::Podman;
 pub use programs::program;
 pub use sandbox::{Ran, RemovedAtEnd, Sandbox, ran};
+pub use stranger::Stranger;
