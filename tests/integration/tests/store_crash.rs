@@ -4,6 +4,7 @@ use std::process::Stdio;
 use std::time::Duration;
 
 use dhow_integration_tests::Sandbox;
+use dhow_integration_tests::registry::{Registry, noise, tar};
 
 /// So many times something is killed.
 const KILLS: u64 = 60;
@@ -75,6 +76,82 @@ fn a_kill_at_any_moment_leaves_whole_images() {
             .expect("list")
             .map(|entry| entry.expect("entry").path())
             .collect();
+        assert!(left.is_empty(), "{directory}: {left:?}");
+    }
+}
+
+/// What one of several processes does to the store in a round, told by a random number.
+fn act<'a>(number: u64, archive: &'a str, names: &'a [String; 3]) -> Vec<&'a str> {
+    let name = names[usize::try_from(number / 8).unwrap_or(0) % 3].as_str();
+    match number % 8 {
+        0 | 1 => vec!["pull", "-q", name],
+        2 => vec!["load", "-q", "-i", archive],
+        3 => vec!["rmi", "-f", name],
+        4 => vec!["rmi", "-f", "base"],
+        5 => vec!["image", "prune", "--force"],
+        6 => vec!["system", "prune", "--force"],
+        _ => vec!["push", "-q", name],
+    }
+}
+
+/// Three at a time, each killed after a random time or left to end: what a living one says to have done is done, and nobody's end
+/// takes from another. DHOW_KILLS for more rounds.
+#[test]
+fn kills_beside_living_processes_leave_whole_images() {
+    let rounds = std::env::var("DHOW_KILLS").ok();
+    let rounds = rounds.map_or(KILLS, |text| text.parse().expect("DHOW_KILLS"));
+    let sandbox = Sandbox::new();
+    let registry = Registry::embedded();
+    let shared = tar("shared", &noise(1, 600_000));
+    for tag in 0..3 {
+        let own = tar("own", &noise(10 + tag, 900_000));
+        registry.push_image("app", &tag.to_string(), &[shared.clone(), own]);
+    }
+    let names = [0, 1, 2].map(|tag| format!("{}/app:{tag}", registry.address()));
+    let base = sandbox.busybox_tar();
+    let base = base.to_str().expect("a path");
+    sandbox.dhow(["import", base, "base"]).ok();
+    let archive = sandbox.path("base.tar");
+    let archive = archive.to_str().expect("a path");
+    sandbox.dhow(["save", "-o", archive, "base"]).ok();
+
+    let mut random = 0x2545_f491_4f6c_dd1d;
+    for _ in 0..rounds {
+        let mut plan = Vec::new();
+        for _ in 0..3 {
+            let words = act(next(&mut random), archive, &names);
+            let time = Duration::from_micros(next(&mut random) % 60_000);
+            // Every third is left alone.
+            plan.push((
+                words,
+                (!next(&mut random).is_multiple_of(3)).then_some(time),
+            ));
+        }
+        std::thread::scope(|scope| {
+            for (words, time) in &plan {
+                let sandbox = &sandbox;
+                scope.spawn(move || match time {
+                    Some(time) => killed_after(sandbox, words, *time),
+                    None => {
+                        let said = sandbox.dhow(words);
+                        // What is to be pushed may just not be there, or be taken away meanwhile.
+                        let may_fail = words[0] == "push";
+                        assert!(said.status == 0 || may_fail, "{words:?}: {said:?}");
+                    }
+                });
+            }
+        });
+        assert_whole(&sandbox);
+    }
+    assert_eq!(sandbox.dhow(["system", "check"]).ok(), "0 damaged, 0 left");
+    let ids = sandbox.dhow(["images", "-q", "--no-trunc"]).ok();
+    for id in ids.lines() {
+        sandbox.dhow(["rmi", "-f", id]).ok();
+    }
+    sandbox.dhow(["system", "prune", "--force"]).ok();
+    for directory in ["trees", "layers", "blobs/sha256", "leases", "tags"] {
+        let left = fs_err::read_dir(sandbox.path("root").join(directory)).expect("list");
+        let left: Vec<_> = left.map(|entry| entry.expect("entry").path()).collect();
         assert!(left.is_empty(), "{directory}: {left:?}");
     }
 }
