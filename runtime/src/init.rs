@@ -162,6 +162,8 @@ pub(crate) struct Init {
     /// The directory of devices that is open.
     device_dir: Option<(std::path::PathBuf, OwnedFd)>,
     mask: mask::MaskSources,
+    /// A file system that was just mounted and has nothing in it but mounts right below it, and where it is.
+    new_directory: Option<(std::path::PathBuf, OwnedFd)>,
     /// Descriptors of the host's and of mounts that are not needed any more; closed together.
     spent: Vec<OwnedFd>,
     terminal: Option<console::Terminal>,
@@ -177,6 +179,7 @@ impl Init {
             root: None,
             device_dir: None,
             mask: mask::MaskSources::default(),
+            new_directory: None,
             spent: Vec::new(),
             terminal: None,
             program: None,
@@ -234,6 +237,9 @@ impl Init {
         how(self.root()?)?;
         let root = self.root.take().map(RootDir::into_fd);
         let dir = self.device_dir.take().map(|(_, dir)| dir);
+        let dir = dir
+            .into_iter()
+            .chain(self.new_directory.take().map(|(_, dir)| dir));
         let mask = std::mem::take(&mut self.mask).into_fds();
         self.spent.extend(root.into_iter().chain(dir).chain(mask));
         dhow_sys::exec::close_all(std::mem::take(&mut self.spent));

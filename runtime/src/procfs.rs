@@ -1,17 +1,30 @@
 //! What /proc says of processes: one file, opened, read by one call, closed.
 
+use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::sync::OnceLock;
 
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 
-/// Reads a file that the kernel writes as one record: then a read that leaves room in the buffer has read all of it.
+/// Reads a file of a disk, or one that the kernel writes as one record: of both, a read that leaves room in the buffer has
+/// read all that there is.
 ///
 /// # Errors
 /// The kernel's.
 pub(crate) fn read_record(file: &Path) -> rustix::io::Result<Vec<u8>> {
-    let fd = rustix::fs::open(file, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?;
+    read_open(rustix::fs::open(
+        file,
+        OFlags::RDONLY | OFlags::CLOEXEC,
+        Mode::empty(),
+    )?)
+}
+
+/// The same of an open file.
+///
+/// # Errors
+/// The kernel's.
+pub(crate) fn read_open(fd: OwnedFd) -> rustix::io::Result<Vec<u8>> {
     let mut text = Vec::new();
     let mut piece = [0; 8192];
     loop {

@@ -111,13 +111,14 @@ impl RootDir {
     }
 
     fn make_directories_within(&self, path: &Path, links: u32) -> Result<OwnedFd> {
-        match self.open_directory(path) {
+        match self.resolve_directory(path) {
             Err(Errno::NOENT) if links > 0 => self.make_missing(path, links),
             answer => answer,
         }
     }
 
-    fn open_directory(&self, path: &Path) -> Result<OwnedFd> {
+    /// As [`resolve`](Self::resolve); `ENOTDIR` for what is no directory.
+    pub(crate) fn resolve_directory(&self, path: &Path) -> Result<OwnedFd> {
         let flags = OFlags::PATH | OFlags::DIRECTORY;
         self.open(path, flags, ResolveFlags::empty())
     }
@@ -136,7 +137,7 @@ impl RootDir {
         {
             return self.make_directories_within(&target, links - 1);
         }
-        self.open_directory(path)
+        self.resolve_directory(path)
     }
 }
 

@@ -5,6 +5,10 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use oci_spec::runtime::{Linux, LinuxNamespace, LinuxNamespaceType};
+use rustix::fs::{Mode, OFlags};
+use rustix::io::Errno;
+
+use crate::procfs::read_record;
 
 mod document;
 
@@ -65,8 +69,8 @@ impl Bundle {
             source,
         };
         let config = dir.join("config.json");
-        let text = std::fs::read(&config).map_err(|source| read_error(&config, source))?;
-        let dir = std::fs::canonicalize(dir).map_err(|source| read_error(dir, source))?;
+        let text = read_record(&config).map_err(|errno| read_error(&config, errno.into()))?;
+        let dir = real_directory(dir).map_err(|errno| read_error(dir, errno.into()))?;
         let spec = parse(&text, &config)?;
         check(&spec)?;
         let root = spec
@@ -74,15 +78,10 @@ impl Bundle {
             .as_ref()
             .ok_or_else(|| invalid("root is missing"))?;
         let path = dir.join(root.path());
-        let rootfs = std::fs::canonicalize(&path).map_err(|source| SpecError::Invalid {
-            what: format!("root.path: {}: {source}", path.display()),
+        let rootfs = real_directory(&path).map_err(|errno| match errno {
+            Errno::NOTDIR => invalid(format!("root.path: {} is not a directory", path.display())),
+            errno => invalid(format!("root.path: {}: {errno}", path.display())),
         })?;
-        if !rootfs.is_dir() {
-            return Err(invalid(format!(
-                "root.path: {} is not a directory",
-                rootfs.display()
-            )));
-        }
         Ok(Self {
             dir,
             rootfs,
@@ -100,6 +99,17 @@ impl Bundle {
     pub fn linux(&self) -> Option<&Linux> {
         self.spec.linux().as_ref()
     }
+}
+
+/// The absolute path of a directory, without links: the kernel goes there, and says where it is.
+fn real_directory(path: &Path) -> rustix::io::Result<PathBuf> {
+    use std::os::fd::AsRawFd;
+    use std::os::unix::ffi::OsStringExt;
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let directory = rustix::fs::open(path, flags, Mode::empty())?;
+    let link = format!("/proc/self/fd/{}", directory.as_raw_fd());
+    let real = rustix::fs::readlink(link, Vec::with_capacity(256))?;
+    Ok(std::ffi::OsString::from_vec(real.into_bytes()).into())
 }
 
 /// Parses a configuration. Names of capabilities that this program does not know are warned of and left out, as the

@@ -178,25 +178,18 @@ mod first {
             if !enters {
                 return;
             }
-            let flags = (libc::O_PATH | libc::O_CLOEXEC) as usize;
-            let here = libc::AT_FDCWD as isize as usize;
-            let path = c"/proc/self/exe".as_ptr() as usize;
-            let own = call(libc::SYS_openat, [here, path, flags, 0, 0]);
-            if own < 0 {
+            let copy = read_only_copy();
+            if copy < 0 {
                 return;
             }
-            let copy = read_only_copy(own as usize);
-            if copy >= 0 {
-                let empty = c"".as_ptr() as usize;
-                let env = args.add(count + 1) as usize;
-                let flags = libc::AT_EMPTY_PATH as usize;
-                call(
-                    libc::SYS_execveat,
-                    [copy as usize, empty, args as usize, env, flags],
-                );
-                call(libc::SYS_close, [copy as usize, 0, 0, 0, 0]);
-            }
-            call(libc::SYS_close, [own as usize, 0, 0, 0, 0]);
+            let empty = c"".as_ptr() as usize;
+            let env = args.add(count + 1) as usize;
+            let flags = libc::AT_EMPTY_PATH as usize;
+            call(
+                libc::SYS_execveat,
+                [copy as usize, empty, args as usize, env, flags],
+            );
+            call(libc::SYS_close, [copy as usize, 0, 0, 0, 0]);
         }
     }
 
@@ -204,21 +197,20 @@ mod first {
     const STATFS: usize = 15;
     const STATFS_FLAGS: usize = 10;
 
-    /// A read-only copy of the mount of an open file, with this file as its root; in no mount namespace, and close-on-exec.
-    /// Negative where it is on a read-only mount already, or cannot be had.
+    /// A read-only copy of the mount that this program's file is on, with the file as its root; in no mount namespace, and
+    /// close-on-exec. Negative where it is on a read-only mount already, or cannot be had.
+    ///
+    /// The link in /proc leads to the very file and mount that are executed, whatever stands at their path by now.
     ///
     /// # Safety
-    /// `file` is an open descriptor.
-    unsafe fn read_only_copy(file: usize) -> isize {
+    /// None beyond that of the calls.
+    unsafe fn read_only_copy() -> isize {
         let mut system = core::mem::MaybeUninit::<[u64; STATFS]>::uninit();
-        let empty = c"".as_ptr() as usize;
-        // SAFETY: the calls write to `system` and read `change`, of which they get the size.
+        let own = c"/proc/self/exe".as_ptr() as usize;
+        // SAFETY: the calls write to `system` and read `change`, of which they get the size; the strings are null-terminated.
         unsafe {
-            let answer = call(
-                libc::SYS_fstatfs,
-                [file, system.as_mut_ptr() as usize, 0, 0, 0],
-            );
-            if answer < 0 {
+            let place = system.as_mut_ptr() as usize;
+            if call(libc::SYS_statfs, [own, place, 0, 0, 0]) < 0 {
                 return -1;
             }
             let mount = system.as_ptr().cast::<u64>().add(STATFS_FLAGS).read();
@@ -226,10 +218,9 @@ mod first {
                 super::PROTECTED.store(true, super::Ordering::Relaxed);
                 return -1;
             }
-            let flags = libc::OPEN_TREE_CLONE as usize
-                | libc::OPEN_TREE_CLOEXEC as usize
-                | libc::AT_EMPTY_PATH as usize;
-            let copy = call(libc::SYS_open_tree, [file, empty, flags, 0, 0]);
+            let here = libc::AT_FDCWD as isize as usize;
+            let flags = libc::OPEN_TREE_CLONE as usize | libc::OPEN_TREE_CLOEXEC as usize;
+            let copy = call(libc::SYS_open_tree, [here, own, flags, 0, 0]);
             if copy < 0 {
                 return -1;
             }
@@ -239,6 +230,7 @@ mod first {
                 propagation: 0,
                 userns_fd: 0,
             };
+            let empty = c"".as_ptr() as usize;
             let flags = libc::AT_EMPTY_PATH as usize;
             let size = size_of::<libc::mount_attr>();
             let change = &raw const change as usize;

@@ -160,9 +160,8 @@ impl Cgroup {
         for place in &self.places {
             let directory = &place.directory;
             let opened = if place.is_v2() {
-                directory
-                    .fd()
-                    .and_then(|fd| rustix::io::fcntl_dupfd_cloexec(fd, 0))
+                let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+                rustix::fs::open(directory.path(), flags, rustix::fs::Mode::empty())
                     .map(|fd| joiner.v2 = Some(fd))
             } else {
                 // By its whole path: no descriptor of the directory is needed for anything else here.

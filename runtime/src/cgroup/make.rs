@@ -92,16 +92,23 @@ fn inherit_cpuset(hierarchy: &Hierarchy, parent: &Path) -> Result<(), CgroupErro
 /// Gives a v1 cpuset its parent's processors and memory nodes where it has none, from the top down; no process can join it
 /// otherwise.
 fn fill_cpuset(hierarchy: &Hierarchy, directory: &Directory) -> Result<(), CgroupError> {
+    if directory.path() == hierarchy.mount {
+        return Ok(());
+    }
+    let Some(parent) = directory.path().parent() else {
+        return Ok(());
+    };
+    let parent = Directory::new(parent.to_owned());
     for file in ["cpuset.cpus", "cpuset.mems"] {
-        if directory.path() == hierarchy.mount || !directory.read(file)?.trim().is_empty() {
+        if !directory.read(file)?.trim().is_empty() {
             continue;
         }
-        let Some(parent) = directory.path().parent() else {
-            continue;
-        };
-        let parent = Directory::new(parent.to_owned());
-        fill_cpuset(hierarchy, &parent)?;
-        directory.write(file, parent.read(file)?.trim())?;
+        let mut value = parent.read(file)?;
+        if value.trim().is_empty() {
+            fill_cpuset(hierarchy, &parent)?;
+            value = parent.read(file)?;
+        }
+        directory.write(file, value.trim())?;
     }
     Ok(())
 }

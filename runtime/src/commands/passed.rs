@@ -6,9 +6,9 @@ use crate::error::Error;
 /// LISTEN_PID names this process.
 pub(super) fn listen_fds() -> u32 {
     let number = |name| std::env::var(name).ok()?.parse::<u32>().ok();
-    match number("LISTEN_PID") == Some(std::process::id()) {
-        true => number("LISTEN_FDS").unwrap_or(0),
-        false => 0,
+    match number("LISTEN_PID") {
+        Some(pid) if pid == std::process::id() => number("LISTEN_FDS").unwrap_or(0),
+        _ => 0,
     }
 }
 

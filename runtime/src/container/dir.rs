@@ -208,17 +208,7 @@ impl ContainerDir {
             Err(Errno::NOENT) => return Err(ContainerError::NotFound(self.id.clone())),
             Err(errno) => return Err(self.system("read", name, errno)),
         };
-        let mut content = Vec::new();
-        std::io::Read::read_to_end(&mut std::fs::File::from(file), &mut content).map_err(
-            |error| {
-                self.system(
-                    "read",
-                    name,
-                    Errno::from_io_error(&error).unwrap_or(Errno::IO),
-                )
-            },
-        )?;
-        Ok(content)
+        crate::procfs::read_open(file).map_err(|errno| self.system("read", name, errno))
     }
 
     /// Writes the record.

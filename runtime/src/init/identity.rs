@@ -78,7 +78,9 @@ pub(super) fn drop_bounding(keep: u64) -> Result<(), StepError> {
 /// Becomes the user. Privileges stay in force until the step that sets the final ones.
 pub(super) fn set_user(uid: u32, gid: u32, groups: &[u32]) -> Result<(), StepError> {
     own_standard_streams(uid);
-    rustix::thread::set_keep_capabilities(true).doing(|| "keep capabilities".to_owned())?;
+    if uid != 0 {
+        rustix::thread::set_keep_capabilities(true).doing(|| "keep capabilities".to_owned())?;
+    }
     let raw: Vec<Gid> = groups.iter().map(|gid| Gid::from_raw(*gid)).collect();
     match rustix::thread::set_thread_groups(&raw) {
         Ok(()) => {}

@@ -1,6 +1,6 @@
 //! Hiding paths and making them read-only.
 
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::path::Path;
 
 use dhow_sys::mount::{self as attr, Attributes};
@@ -9,7 +9,6 @@ use rustix::io::Errno;
 
 use super::tree::Tree;
 use super::{Doing, Init, StepError};
-use crate::root_dir::file_type;
 
 /// What is put over hidden paths, opened once.
 #[derive(Debug, Default)]
@@ -28,12 +27,17 @@ impl MaskSources {
 impl Init {
     pub(super) fn mask(&mut self, path: &Path) -> Result<(), StepError> {
         let what = || format!("hide {}", path.display());
-        let target = match self.root()?.resolve(path) {
-            Ok(target) => target,
+        let root = self.root()?;
+        let found = match root.resolve_directory(path) {
+            Err(Errno::NOTDIR) => root.resolve(path).map(|file| (file, false)),
+            answer => answer.map(|directory| (directory, true)),
+        };
+        let (target, is_directory) = match found {
+            Ok(found) => found,
             Err(Errno::NOENT | Errno::NOTDIR) => return Ok(()),
             Err(errno) => return Err(StepError::system(what(), errno)),
         };
-        if file_type(target.as_fd()).doing(what)? == FileType::Directory {
+        if is_directory {
             let tree = match &self.mask.empty {
                 Some(empty) => Tree::of(empty, false).doing(what)?,
                 None => empty_directory()?,
@@ -73,13 +77,11 @@ impl Init {
             Err(Errno::NOENT | Errno::NOTDIR) => return Ok(()),
             Err(errno) => return Err(StepError::system(what(), errno)),
         };
-        let mut tree = Tree::of(&target, true).doing(what)?;
         let change = Attributes {
             set: attr::ATTR_RDONLY,
             ..Attributes::default()
         };
-        // An older kernel can change one mount only, as runc does.
-        tree.change_with_all_below(&change).doing(what)?;
+        let tree = Tree::changed(&target, &change).doing(what)?;
         let placed = tree.attach(&target, || root.resolve(path)).doing(what)?;
         self.spend([placed.mount, target]);
         Ok(())

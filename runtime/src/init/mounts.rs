@@ -24,6 +24,10 @@ impl Init {
         source: &MountSource,
         options: &MountOptions,
     ) -> Result<(), StepError> {
+        if !matches!(source, MountSource::Filesystem { .. }) {
+            // It may be put over what was new.
+            self.forget_new_directory();
+        }
         match source {
             MountSource::Bind(path) => {
                 let tree = Tree::at(path, options.recursive)
@@ -106,8 +110,11 @@ impl Init {
         options: &MountOptions,
     ) -> Result<(), StepError> {
         let what = || format!("mount a {fstype} at {}", destination.display());
+        let new = self.directory_in_new(destination);
         let root = self.root()?;
-        let target = if matches!(fstype, "proc" | "sysfs") {
+        let target = if let Some(new) = new {
+            new
+        } else if matches!(fstype, "proc" | "sysfs") {
             // What others write to below /proc must be what is mounted here, so no link may lead elsewhere.
             let found = match root.resolve_without_links(destination) {
                 Err(Errno::NOENT) => {
@@ -146,9 +153,39 @@ impl Init {
                 .doing(|| format!("copy what is at the place: {}", what()))?;
             tree::change(placed.mount.as_fd(), &options.attributes, false).doing(what)?;
         }
-        self.spend([placed.mount, target]);
+        self.spend([target]);
         self.spent.extend(placed.context);
+        if fstype == "tmpfs" && !options.copy_up && self.new_directory.is_none() {
+            self.new_directory = Some((destination.to_owned(), placed.mount));
+        } else {
+            self.spend([placed.mount]);
+        }
         Ok(())
+    }
+
+    /// Makes and opens the place of a mount right below the file system that was mounted last but for such ones: that is
+    /// empty and nobody else's, so nothing needs to be looked up from the root. None where it is another place, or one that
+    /// is there already; then plain ways are taken from here on.
+    fn directory_in_new(&mut self, destination: &Path) -> Option<OwnedFd> {
+        let (path, mount) = self.new_directory.as_ref()?;
+        let name = destination.file_name()?;
+        let made = (destination.parent() == Some(path))
+            .then(|| rustix::fs::mkdirat(mount, name, Mode::from_raw_mode(0o755)).ok())
+            .flatten()
+            .and_then(|()| {
+                let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+                rustix::fs::openat(mount, name, flags, Mode::empty()).ok()
+            });
+        if made.is_none() {
+            self.forget_new_directory();
+        }
+        made
+    }
+
+    fn forget_new_directory(&mut self) {
+        if let Some((_, mount)) = self.new_directory.take() {
+            self.spend([mount]);
+        }
     }
 
     /// The cgroup file systems as the container sees them: one in a tree of v2, a directory of hierarchies else.
@@ -217,11 +254,7 @@ fn mount_hierarchy(
     rustix::fs::mkdirat(top, &*name, Mode::from_raw_mode(0o755)).doing(what)?;
     let tree = hierarchy(place, namespaced, options)
         .map_err(|error| StepError::other(format!("{}: {error}", what())))?;
-    let open = || {
-        let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        rustix::fs::openat(top, &*name, flags, Mode::empty())
-    };
-    let placed = tree.attach(&open().doing(what)?, open).doing(what)?;
+    let placed = tree.attach_in(top, &name).doing(what)?;
     if place.controllers.len() > 1 {
         for controller in &place.controllers {
             rustix::fs::symlinkat(&*name, top, &**controller).doing(what)?;

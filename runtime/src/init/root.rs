@@ -126,7 +126,8 @@ pub(super) fn propagate(propagation: u64, recursive: bool) -> Result<(), StepErr
 
 /// Whether there is something at a path of the container; what it is, the step that enters it will say.
 pub(super) fn is_there(path: &Path) -> bool {
-    rustix::fs::access(path, rustix::fs::Access::EXISTS) != Err(rustix::io::Errno::NOENT)
+    path == Path::new("/")
+        || rustix::fs::access(path, rustix::fs::Access::EXISTS) != Err(rustix::io::Errno::NOENT)
 }
 
 /// Makes a directory of the container.

@@ -80,6 +80,17 @@ impl Tree {
         }
     }
 
+    /// The same, changed from the start, in one call where the kernel has it.
+    pub(super) fn changed(open: &OwnedFd, change: &Attributes) -> Result<Self> {
+        if let Ok(mount) = attr::clone_with_attributes(open.as_fd(), change, true) {
+            return Ok(Self::detached(mount));
+        }
+        let mut tree = Self::of(open, true)?;
+        // An older kernel can change one mount only, as runc does.
+        tree.change_with_all_below(change)?;
+        Ok(tree)
+    }
+
     /// The same of a path of the host.
     pub(super) fn at(path: &Path, recursive: bool) -> Result<Self> {
         match clone(CWD, path, recursive) {
@@ -211,6 +222,26 @@ impl Tree {
         }
         self.later.push((*change, false));
         Ok(())
+    }
+
+    /// Puts it over a directory that this process has just made in a place where nobody else is.
+    pub(super) fn attach_in(self, dir: &OwnedFd, name: &str) -> Result<Placed> {
+        if let (Form::Detached(mount), []) = (&self.form, &*self.later) {
+            let flags = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH;
+            rustix::mount::move_mount(mount, "", dir, name, flags)?;
+            let Form::Detached(mount) = self.form else {
+                return Err(Errno::INVAL);
+            };
+            return Ok(Placed {
+                mount,
+                context: self.context,
+            });
+        }
+        let open = || {
+            let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+            rustix::fs::openat(dir, name, flags, Mode::empty())
+        };
+        self.attach(&open()?, open)
     }
 
     /// Puts it over an open file or directory, and gives the mount. `reopen` opens what is at that place then; only the
