@@ -7,7 +7,7 @@ use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 use dhow_sys::mount::{ATTR_RDONLY, Attributes};
-use rustix::fs::CWD;
+use rustix::fs::{CWD, Mode, OFlags};
 use rustix::mount::OpenTreeFlags;
 
 /// A program, and where it is to be started from while this lives.
@@ -46,5 +46,8 @@ fn read_only_mount(program: &Path) -> rustix::io::Result<OwnedFd> {
         ..Attributes::default()
     };
     dhow_sys::mount::set_attributes(mount.as_fd(), &change, false)?;
-    Ok(mount)
+    // While the descriptor that made it is open, the mount is in a namespace of its own, and whoever comes by a path on it could
+    // make it writable again. A plain reference holds the file and not that.
+    let own = format!("/proc/self/fd/{}", mount.as_raw_fd());
+    rustix::fs::open(own, OFlags::PATH | OFlags::CLOEXEC, Mode::empty())
 }

@@ -23,7 +23,9 @@ const OWN: &str = "/proc/self/exe";
 fn is_protected(own: &OwnedFd) -> bool {
     let read_only = rustix::fs::fstatvfs(own)
         .is_ok_and(|stat| stat.f_flag.contains(rustix::fs::StatVfsMountFlags::RDONLY));
-    if read_only {
+    // All of a mount that is in no namespace. One of the host's may be made writable again, for an upgrade.
+    let is_apart = rustix::fs::readlink(OWN, Vec::new()).is_ok_and(|path| path.as_bytes() == b"/");
+    if read_only && is_apart {
         return true;
     }
     // A file of a memory file system that is not linked anywhere and cannot be opened for writing: sealed.

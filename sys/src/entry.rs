@@ -193,6 +193,24 @@ mod first {
         }
     }
 
+    /// Whether the program's file is all of a mount that is in no mount namespace: then its path is `/`. A read-only mount of the
+    /// host's may be made writable again by the host, for an upgrade, while a container keeps the file open.
+    ///
+    /// # Safety
+    /// None of the caller's.
+    #[inline(always)]
+    unsafe fn is_root_of_its_mount() -> bool {
+        let mut text = core::mem::MaybeUninit::<[u8; 2]>::uninit();
+        let here = libc::AT_FDCWD as isize as usize;
+        let path = c"/proc/self/exe".as_ptr() as usize;
+        // SAFETY: the call gets a null-terminated path, and a place with its size.
+        let length = unsafe {
+            let place = text.as_mut_ptr() as usize;
+            call(libc::SYS_readlinkat, [here, path, place, 2, 0])
+        };
+        length == 1
+    }
+
     /// The size of the kernel's `struct statfs`, and the place of its `f_flags`, in words of 64 bits.
     const STATFS: usize = 15;
     const STATFS_FLAGS: usize = 10;
@@ -214,7 +232,7 @@ mod first {
                 return -1;
             }
             let mount = system.as_ptr().cast::<u64>().add(STATFS_FLAGS).read();
-            if mount & libc::ST_RDONLY != 0 {
+            if mount & libc::ST_RDONLY != 0 && is_root_of_its_mount() {
                 super::PROTECTED.store(true, super::Ordering::Relaxed);
                 return -1;
             }

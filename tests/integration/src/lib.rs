@@ -1,5 +1,6 @@
 //! The test kit: a place of its own for each test, the built programs, and the images that tests start from.
 
+pub mod attack;
 mod base_images;
 mod builds;
 mod bundle;

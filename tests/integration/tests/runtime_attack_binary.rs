@@ -1,0 +1,217 @@
+//! CVE-2019-5736 and its kin: a container writes over the runtime's program, which it sees in /proc while a process of the
+//! runtime's enters or while it is made to execute the runtime itself.
+
+#![allow(clippy::unwrap_used)] // What fails in a test is to stop it.
+
+use std::os::fd::AsRawFd;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use dhow_integration_tests::attack::{Attacker, victim};
+use dhow_integration_tests::{Bundle, Sandbox, program};
+use rustix::fs::{CWD, Mode, OFlags};
+use serde_json::json;
+
+fn runtime(path: &Path, bundle: &Bundle, args: &[&str]) {
+    let status = Command::new("timeout")
+        .arg("20")
+        .arg(path)
+        .arg("--root")
+        .arg(bundle.root())
+        .args(args)
+        .current_dir(bundle.path(""))
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .status()
+        .unwrap();
+    assert_ne!(status.code(), Some(124), "{args:?} hangs");
+}
+
+/// A program in the container whose interpreter is whoever executes it.
+fn set_trap(bundle: &Bundle) {
+    let trap = bundle.path("rootfs/bin/trap");
+    fs_err::write(&trap, "#!/proc/self/exe\n").unwrap();
+    fs_err::set_permissions(&trap, PermissionsExt::from_mode(0o755)).unwrap();
+}
+
+/// Does something until the attacker has had the runtime's file in its hands, and for a while after.
+fn until_caught(attacker: &Attacker, mut act: impl FnMut()) {
+    let end = Instant::now() + Duration::from_secs(20);
+    while !attacker.has_come_to("caught") {
+        assert!(
+            Instant::now() < end,
+            "the runtime is never seen: nothing is proved"
+        );
+        act();
+    }
+    for _ in 0..10 {
+        act();
+    }
+    // Nobody executes it any more now.
+    std::thread::sleep(Duration::from_millis(200));
+}
+
+#[track_caller]
+fn assert_unharmed(attacker: &Attacker, copy: &Path, before: &[u8]) {
+    let log = attacker.log();
+    assert!(fs_err::read(copy).unwrap() == before, "written over: {log}");
+    for bad in ["overwritten", "remounted", "made writable"] {
+        assert!(!attacker.has_come_to(bad), "{log}");
+    }
+}
+
+/// Executes a program (sleep) where the attacker sees it, without any care. Who brings it there is a copy as well: it would be
+/// written over as it is seen.
+fn enter(sandbox: &Sandbox, attacker: &Attacker, program: &Path) {
+    let nsenter = sandbox.path("nsenter");
+    fs_err::copy("/usr/bin/nsenter", &nsenter).unwrap();
+    let status = Command::new(nsenter)
+        .args(["--target", &attacker.pid().to_string(), "--pid", "--"])
+        .arg(program)
+        .arg("0.5")
+        .status()
+        .unwrap();
+    assert!(status.success());
+}
+
+/// The attack works on a program that is not protected: were the runtime not, the tests below would fail.
+#[test]
+fn an_unprotected_program_is_overwritten() {
+    let sandbox = Sandbox::new();
+    let attacker = Attacker::start(&sandbox);
+    let (copy, before) = victim(&sandbox, Path::new("/bin/sleep"));
+    enter(&sandbox, &attacker, &copy);
+    assert!(attacker.comes_to("overwritten"), "{}", attacker.log());
+    assert!(fs_err::read(&copy).unwrap() != before);
+    // It sees what such a process brings along, too.
+    assert!(attacker.has_come_to("host"), "{}", attacker.log());
+    assert!(attacker.has_come_to("traced"), "{}", attacker.log());
+}
+
+/// A read-only mount that somebody holds in a namespace of its own is no protection.
+#[test]
+fn a_held_mount_is_made_writable() {
+    let sandbox = Sandbox::new();
+    let attacker = Attacker::start(&sandbox);
+    let (copy, before) = victim(&sandbox, Path::new("/bin/sleep"));
+    let flags = rustix::mount::OpenTreeFlags::OPEN_TREE_CLONE;
+    let tree = rustix::mount::open_tree(CWD, &copy, flags).unwrap();
+    let change = dhow_sys::mount::Attributes {
+        set: dhow_sys::mount::ATTR_RDONLY,
+        ..Default::default()
+    };
+    dhow_sys::mount::set_attributes(std::os::fd::AsFd::as_fd(&tree), &change, false).unwrap();
+    let held = format!("/proc/{}/fd/{}", std::process::id(), tree.as_raw_fd());
+    enter(&sandbox, &attacker, Path::new(&held));
+    let undone = attacker.comes_to("made writable");
+    assert!(undone, "{}", attacker.log());
+    assert!(fs_err::read(&copy).unwrap() != before);
+}
+
+/// So the monitor holds only the file: the mount is in no namespace then, and nobody can change it.
+#[test]
+fn a_held_file_of_a_dissolved_mount_is_not() {
+    let sandbox = Sandbox::new();
+    let attacker = Attacker::start(&sandbox);
+    let (copy, before) = victim(&sandbox, &program("dhow-runtime"));
+    let flags = rustix::mount::OpenTreeFlags::OPEN_TREE_CLONE;
+    let tree = rustix::mount::open_tree(CWD, &copy, flags).unwrap();
+    let change = dhow_sys::mount::Attributes {
+        set: dhow_sys::mount::ATTR_RDONLY,
+        ..Default::default()
+    };
+    dhow_sys::mount::set_attributes(std::os::fd::AsFd::as_fd(&tree), &change, false).unwrap();
+    let own = format!("/proc/self/fd/{}", tree.as_raw_fd());
+    let file = rustix::fs::open(own, OFlags::PATH, Mode::empty()).unwrap();
+    drop(tree);
+    let held = format!("/proc/{}/fd/{}", std::process::id(), file.as_raw_fd());
+    set_trap(&attacker.bundle);
+    until_caught(&attacker, || {
+        let args = ["exec", attacker.bundle.id(), "/bin/trap", "features"];
+        runtime(Path::new(&held), &attacker.bundle, &args);
+    });
+    assert_unharmed(&attacker, &copy, &before);
+}
+
+#[test]
+fn exec_does_not_give_the_runtime_away() {
+    let sandbox = Sandbox::new();
+    let attacker = Attacker::start(&sandbox);
+    let (copy, before) = victim(&sandbox, &program("dhow-runtime"));
+    set_trap(&attacker.bundle);
+    until_caught(&attacker, || {
+        let id = attacker.bundle.id();
+        runtime(&copy, &attacker.bundle, &["exec", id, "/bin/true"]);
+        // The interpreter of the script is the runtime that executes it.
+        runtime(
+            &copy,
+            &attacker.bundle,
+            &["exec", id, "/bin/trap", "features"],
+        );
+    });
+    assert_unharmed(&attacker, &copy, &before);
+}
+
+#[test]
+fn create_beside_an_attacker_does_not_give_the_runtime_away() {
+    let sandbox = Sandbox::new();
+    let attacker = Attacker::start(&sandbox);
+    let (copy, before) = victim(&sandbox, &program("dhow-runtime"));
+    let mut bundle = sandbox.bundle("true");
+    join_pid_namespace(&mut bundle, attacker.pid());
+    set_trap(&bundle);
+    bundle.config["process"]["args"] = json!(["/bin/trap", "features"]);
+    bundle.write_config();
+    until_caught(&attacker, || runtime(&copy, &bundle, &["run", bundle.id()]));
+    assert_unharmed(&attacker, &copy, &before);
+}
+
+fn join_pid_namespace(bundle: &mut Bundle, pid: i64) {
+    for namespace in bundle.config["linux"]["namespaces"].as_array_mut().unwrap() {
+        if namespace["type"] == "pid" {
+            namespace["path"] = json!(format!("/proc/{pid}/ns/pid"));
+        }
+    }
+}
+
+/// A host whose programs are on a read-only mount makes it writable for an upgrade, while a container still has the file.
+#[test]
+fn a_read_only_host_is_no_protection_by_itself() {
+    let sandbox = Sandbox::new();
+    let attacker = Attacker::start(&sandbox);
+    let (copy, before) = victim(&sandbox, &program("dhow-runtime"));
+    set_trap(&attacker.bundle);
+    let script = format!(
+        "set -e; d=$(dirname {0}); mount --bind $d $d; mount -o remount,bind,ro $d; \
+         i=0; while test $i -lt 40; do timeout 20 {0} --root {1} exec {2} /bin/trap features >/dev/null 2>&1 || :; i=$((i+1)); done; \
+         mount -o remount,bind,rw $d; sleep 0.5",
+        copy.display(),
+        attacker.bundle.root().display(),
+        attacker.bundle.id()
+    );
+    until_caught(&attacker, || {
+        let status = Command::new("unshare")
+            .args(["--mount", "sh", "-c", &script])
+            .stdin(Stdio::null())
+            .status()
+            .unwrap();
+        assert!(status.success());
+    });
+    assert_unharmed(&attacker, &copy, &before);
+}
+
+/// A new process is seen by others of its pid namespace only when it has nothing of the host's left, by whatever power.
+#[test]
+fn nothing_of_the_host_is_seen_of_who_comes_in() {
+    let sandbox = Sandbox::new();
+    let attacker = Attacker::start(&sandbox);
+    for _ in 0..30 {
+        attacker
+            .bundle
+            .runtime(["exec", attacker.bundle.id(), "true"]);
+    }
+    assert!(!attacker.has_come_to("host"), "{}", attacker.log());
+}
