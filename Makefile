@@ -30,7 +30,7 @@ bench: build
 
 # What this machine's cgroups and privileges cannot show: the same programs under the distribution's kernel in qemu, once with cgroup v2 alone, once with v1.
 test-vm: build
-	scripts/packages.sh qemu-system-x86 cpio busybox-static
+	scripts/packages.sh qemu-system-x86 cpio busybox-static criu tar
 	scripts/test-vm.sh $(TARGET)
 
 # What the tests need from the distribution.

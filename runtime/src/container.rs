@@ -182,6 +182,9 @@ pub struct Record {
     /// The groups of resctrl that go with it.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub resctrl: Vec<PathBuf>,
+    /// Whether its processes keep the session keyrings of their callers.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub no_new_keyring: bool,
     /// The spec's annotations.
     #[serde(default)]
     pub annotations: HashMap<String, String>,

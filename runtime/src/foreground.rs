@@ -3,6 +3,7 @@
 
 use std::os::fd::{AsFd, OwnedFd};
 
+use dhow_sys::signal::Received;
 use rustix::event::{PollFd, PollFlags};
 use rustix::process::{WaitId, WaitIdOptions, WaitIdStatus};
 
@@ -60,7 +61,10 @@ impl Foreground {
                 let id = WaitId::PidFd(pidfd.as_fd());
                 let status = rustix::process::waitid(id, WaitIdOptions::EXITED).map_err(error)?;
                 if let Some(relay) = &mut relay {
-                    relay.drain();
+                    relay.drain(&self.signals, || {
+                        let signal = dhow_sys::signal::read_signal(&self.signals);
+                        matches!(signal, Ok(Some(signal)) if asks_for_the_end(&signal))
+                    });
                 }
                 return Ok(status.as_ref().map_or(255, exit_status));
             }
@@ -69,21 +73,35 @@ impl Foreground {
 
     fn pass_on(&self, pidfd: &OwnedFd, relay: Option<&Relay>) {
         while let Ok(Some(signal)) = dhow_sys::signal::read_signal(&self.signals) {
-            match signal {
+            match (signal.number, relay) {
                 // Ours: a child's end is told by its descriptor, and a broken pipe by the write.
-                SIGCHLD | SIGPIPE => {}
-                SIGWINCH if relay.is_some() => {
-                    if let Some(relay) = relay {
-                        relay.resize();
-                    }
-                }
-                signal => {
+                _ if is_own(&signal) => {}
+                (SIGWINCH, Some(relay)) => relay.resize(),
+                (number, _) => {
                     // It may just have ended.
-                    let _ = dhow_sys::signal::send(pidfd.as_fd(), signal);
+                    let _ = dhow_sys::signal::send(pidfd.as_fd(), number);
                 }
             }
         }
     }
+}
+
+/// Whether a signal is about this process's own doing, and not for the container.
+fn is_own(signal: &Received) -> bool {
+    match signal.number {
+        SIGCHLD => signal.code > 0,
+        SIGPIPE => i64::from(signal.sender) == i64::from(std::process::id()),
+        _ => false,
+    }
+}
+
+/// Whether a person wants this process to end.
+fn asks_for_the_end(signal: &Received) -> bool {
+    const SIGHUP: i32 = 1;
+    const SIGINT: i32 = 2;
+    const SIGQUIT: i32 = 3;
+    const SIGTERM: i32 = 15;
+    matches!(signal.number, SIGHUP | SIGINT | SIGQUIT | SIGTERM)
 }
 
 /// The status that a shell would give.

@@ -294,7 +294,7 @@ impl Init {
                 Ok(())
             }
             Step::NewSession => identity::new_session(),
-            Step::NewKeyring { name } => identity::new_keyring(name),
+            Step::NewKeyring { name, label } => identity::new_keyring(name, label.as_deref()),
             Step::RaiseLoopback => namespaces::raise_loopback(),
             Step::SetHostname { name } => rustix::system::sethostname(name.as_bytes())
                 .doing(|| format!("set the host name {name:?}")),

@@ -15,6 +15,7 @@ pub mod trial;
 use std::fmt;
 
 pub use build::CreateRequest;
+pub(crate) use build::keyring_name;
 pub(crate) use mounts::clean;
 pub use process::{Announce, ProcessRequest, bounding_set};
 pub use step::{

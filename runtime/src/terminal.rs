@@ -19,8 +19,28 @@ pub(crate) struct Relay {
     typed: Vec<u8>,
     /// Whether there may be more to type.
     input: bool,
+    /// What the container wrote and was not yet shown.
+    shown: Vec<u8>,
     /// Whether there may be more to show.
     output: bool,
+    /// Standard output, where a write that would wait can be told from one that would not.
+    screen: Option<OwnedFd>,
+}
+
+/// How much is shown at most when the container's process has ended: all that a terminal can hold, and no more, since others
+/// may still write to it.
+const LEFT: usize = 1 << 20;
+
+/// Standard output, opened anew so that a write which would wait fails instead. Only pipes and terminals make one wait.
+fn reopen_screen() -> Option<OwnedFd> {
+    use rustix::fs::FileType;
+    let stat = rustix::fs::fstat(rustix::stdio::stdout()).ok()?;
+    match FileType::from_raw_mode(stat.st_mode) {
+        FileType::Fifo | FileType::CharacterDevice => {}
+        _ => return None,
+    }
+    let flags = OFlags::WRONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
+    rustix::fs::open("/proc/self/fd/1", flags, rustix::fs::Mode::empty()).ok()
 }
 
 impl Relay {
@@ -40,7 +60,9 @@ impl Relay {
             saved,
             typed: Vec::new(),
             input: true,
+            shown: Vec::new(),
             output: true,
+            screen: reopen_screen(),
         };
         relay.resize();
         Ok(relay)
@@ -48,8 +70,14 @@ impl Relay {
 
     /// Gives the container's terminal the size of the person's.
     pub(crate) fn resize(&self) {
-        // A standard input that is no terminal has no size to give.
-        if let Ok(size) = rustix::termios::tcgetwinsize(rustix::stdio::stdin()) {
+        // What is no terminal has no size to give.
+        let standard = [
+            rustix::stdio::stdin(),
+            rustix::stdio::stdout(),
+            rustix::stdio::stderr(),
+        ];
+        let mut sizes = standard.iter().map(rustix::termios::tcgetwinsize);
+        if let Some(Ok(size)) = sizes.find(Result::is_ok) {
             let _ = rustix::termios::tcsetwinsize(&self.master, size);
         }
     }
@@ -57,7 +85,7 @@ impl Relay {
     /// What to wait for.
     pub(crate) fn poll_for<'a>(&'a self, fds: &mut Vec<PollFd<'a>>) {
         let mut flags = PollFlags::empty();
-        if self.output {
+        if self.output && self.shown.is_empty() {
             flags |= PollFlags::IN;
         }
         if !self.typed.is_empty() {
@@ -72,13 +100,17 @@ impl Relay {
                 PollFlags::IN,
             ));
         }
+        if !self.shown.is_empty() {
+            fds.push(PollFd::from_borrowed_fd(self.screen(), PollFlags::OUT));
+        }
     }
 
     /// Carries what there is, one turn each way.
     pub(crate) fn turn(&mut self) {
-        if self.output {
-            self.show();
+        if self.output && self.shown.is_empty() {
+            self.take();
         }
+        self.show();
         if self.input && self.typed.is_empty() && readable(rustix::stdio::stdin()) {
             let mut buffer = [0u8; 4096];
             match rustix::io::read(rustix::stdio::stdin(), &mut buffer) {
@@ -104,31 +136,63 @@ impl Relay {
         }
     }
 
-    /// Shows what is left when the process has ended.
-    pub(crate) fn drain(&mut self) {
-        while self.output && readable(self.master.as_fd()) {
-            self.show();
+    fn screen(&self) -> BorrowedFd<'_> {
+        match &self.screen {
+            Some(screen) => screen.as_fd(),
+            None => rustix::stdio::stdout(),
         }
     }
 
-    fn show(&mut self) {
+    /// Shows what is left when the process has ended. Whoever reads it may be slow, or never read on: `gives_up` says after each
+    /// signal whether to wait longer.
+    pub(crate) fn drain(&mut self, signals: &OwnedFd, gives_up: impl Fn() -> bool) {
+        let mut left = LEFT;
+        loop {
+            if self.shown.is_empty() {
+                if left == 0 || !self.output || !readable(self.master.as_fd()) {
+                    return;
+                }
+                self.take();
+                left = left.saturating_sub(self.shown.len());
+            }
+            self.show();
+            if self.shown.is_empty() {
+                continue;
+            }
+            let mut fds = [
+                PollFd::from_borrowed_fd(self.screen(), PollFlags::OUT),
+                PollFd::new(signals, PollFlags::IN),
+            ];
+            let waited = rustix::event::poll(&mut fds, None);
+            let signalled = waited.is_ok() && !fds[1].revents().is_empty();
+            if signalled && gives_up() {
+                return;
+            }
+        }
+    }
+
+    /// Takes what the container wrote.
+    fn take(&mut self) {
         let mut buffer = [0u8; 16384];
         match rustix::io::read(&self.master, &mut buffer) {
             Ok(0) => self.output = false,
-            Ok(read) => {
-                let mut left = &buffer[..read];
-                while !left.is_empty() {
-                    match rustix::io::write(rustix::stdio::stdout(), left) {
-                        Ok(written) => left = &left[written..],
-                        Err(Errno::INTR) => {}
-                        // Nobody looks any more; what the container writes is taken all the same.
-                        Err(_) => break,
-                    }
-                }
-            }
+            Ok(read) => self.shown.extend_from_slice(&buffer[..read]),
             Err(Errno::INTR | Errno::AGAIN) => {}
             // EIO: nobody has the other end open.
             Err(_) => self.output = false,
+        }
+    }
+
+    /// Shows what was taken, as much as does not have to wait.
+    fn show(&mut self) {
+        while !self.shown.is_empty() {
+            match rustix::io::write(self.screen(), &self.shown) {
+                Ok(written) => drop(self.shown.drain(..written)),
+                Err(Errno::INTR) => {}
+                Err(Errno::AGAIN) => return,
+                // Nobody looks any more; what the container writes is taken all the same.
+                Err(_) => self.shown.clear(),
+            }
         }
     }
 }

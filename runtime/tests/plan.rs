@@ -176,14 +176,14 @@ fn exec_waits_for_nobody_and_mounts_nothing() {
         make_cwd: false,
         start_hooks: 0,
     };
-    let plan = InitPlan::exec(&request, 0, Announce::default()).unwrap();
+    let plan = InitPlan::exec(&request, 0, Announce::default(), Some("_ses.c".to_owned())).unwrap();
     // The container cannot see who enters it, only who was made inside.
     assert_order(
         &names(&plan, Carrier::Intermediate),
         &["JoinCgroup", "JoinContainer"],
     );
     let names = names(&plan, Carrier::Init);
-    assert_order(&names, &["NewSession", "Execute"]);
+    assert_order(&names, &["NewSession", "NewKeyring", "Execute"]);
     assert!(
         !names
             .iter()
@@ -332,7 +332,7 @@ fn exec_keeps_to_processors_before_and_after_the_cgroup() {
         make_cwd: false,
         start_hooks: 0,
     };
-    let exec = InitPlan::exec(&request, 0, Announce::default()).unwrap();
+    let exec = InitPlan::exec(&request, 0, Announce::default(), Some("_ses.c".to_owned())).unwrap();
     assert_order(&names(&exec, Carrier::Parent), &["SetCpuAffinity", "Clone"]);
     assert_order(
         &names(&exec, Carrier::Intermediate),

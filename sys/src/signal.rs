@@ -4,25 +4,25 @@ use std::os::fd::{FromRawFd, OwnedFd};
 
 use rustix::io::Result;
 
-/// A set of all signals.
-fn all_signals() -> libc::sigset_t {
-    // SAFETY: all zeros is a valid set, and sigfillset writes into one.
-    unsafe {
-        let mut set: libc::sigset_t = std::mem::zeroed();
-        libc::sigfillset(&mut set);
-        set
-    }
-}
+/// A set of all signals, as the kernel has it: the C library keeps the first two real-time signals out of its sets.
+static ALL_SIGNALS: u64 = u64::MAX;
 
 /// Blocks all signals of this thread; they wait for [`signal_fd`].
 ///
 /// # Errors
 /// The kernel's.
 pub fn block_all() -> Result<()> {
-    let set = all_signals();
-    // SAFETY: reads one set, and gives no old one back.
-    let answer = unsafe { libc::sigprocmask(libc::SIG_SETMASK, &set, std::ptr::null_mut()) };
-    crate::check(libc::c_long::from(answer)).map(drop)
+    // SAFETY: reads one set of the kernel's size, and gives no old one back.
+    let answer = unsafe {
+        libc::syscall(
+            libc::SYS_rt_sigprocmask,
+            libc::SIG_SETMASK,
+            &raw const ALL_SIGNALS,
+            std::ptr::null_mut::<u64>(),
+            size_of_val(&ALL_SIGNALS),
+        )
+    };
+    crate::check(answer).map(drop)
 }
 
 /// Lets a write to a pipe that nobody reads fail instead of ending the process.
@@ -97,26 +97,50 @@ pub fn unblock_all() -> Result<()> {
 /// # Errors
 /// The kernel's.
 pub fn signal_fd() -> Result<OwnedFd> {
-    let set = all_signals();
-    // SAFETY: reads one set and makes a new descriptor, which nobody else has.
+    // SAFETY: reads one set of the kernel's size and makes a new descriptor, which nobody else has.
     unsafe {
-        let fd = libc::signalfd(-1, &set, libc::SFD_CLOEXEC | libc::SFD_NONBLOCK);
-        crate::check(libc::c_long::from(fd))?;
-        Ok(OwnedFd::from_raw_fd(fd))
+        let fd = crate::check(libc::syscall(
+            libc::SYS_signalfd4,
+            -1,
+            &raw const ALL_SIGNALS,
+            size_of_val(&ALL_SIGNALS),
+            libc::SFD_CLOEXEC | libc::SFD_NONBLOCK,
+        ))?;
+        Ok(OwnedFd::from_raw_fd(fd as libc::c_int))
     }
 }
 
-/// The next waiting signal's number; `None` when there is none.
+/// A signal that was read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Received {
+    /// Its number.
+    pub number: i32,
+    /// Why it came: above 0 the kernel's own reasons, else a process sent it.
+    pub code: i32,
+    /// Who sent it, if a process did.
+    pub sender: i32,
+}
+
+/// The next waiting signal; `None` when there is none.
 ///
 /// # Errors
 /// The kernel's.
-pub fn read_signal(fd: &OwnedFd) -> Result<Option<i32>> {
+pub fn read_signal(fd: &OwnedFd) -> Result<Option<Received>> {
     let mut buffer = [0u8; size_of::<libc::signalfd_siginfo>()];
     match rustix::io::read(fd, &mut buffer) {
-        // `ssi_signo` is the first field, 32 bits.
-        Ok(read) if read >= 4 => Ok(Some(i32::from_ne_bytes([
-            buffer[0], buffer[1], buffer[2], buffer[3],
-        ]))),
+        // The first fields, 32 bits each: ssi_signo, ssi_errno, ssi_code, ssi_pid.
+        Ok(read) if read >= 16 => {
+            let field = |at: usize| {
+                let mut bytes = [0u8; 4];
+                bytes.copy_from_slice(&buffer[4 * at..4 * at + 4]);
+                i32::from_ne_bytes(bytes)
+            };
+            Ok(Some(Received {
+                number: field(0),
+                code: field(2),
+                sender: field(3),
+            }))
+        }
         Ok(_) | Err(rustix::io::Errno::AGAIN) => Ok(None),
         Err(error) => Err(error),
     }

@@ -53,11 +53,6 @@ pub(crate) fn exec_options(given: &Given) -> Result<ExecOptions, Error> {
             "exec args cannot be empty: give a command after the container, or a document with --process",
         );
     }
-    for name in ["process-label", "apparmor"] {
-        if given.text(name)?.is_some() {
-            return asked(format!("--{name} is not supported yet"));
-        }
-    }
     Ok(ExecOptions {
         process,
         args,
@@ -70,6 +65,8 @@ pub(crate) fn exec_options(given: &Given) -> Result<ExecOptions, Error> {
             .iter()
             .map(|gid| parse_gid(gid))
             .collect::<Result<_, _>>()?,
+        apparmor: given.text("apparmor")?,
+        process_label: given.text("process-label")?,
         capabilities: given
             .all("cap")?
             .iter()

@@ -16,7 +16,7 @@ use crate::error::Error;
 use crate::foreground::Foreground;
 use crate::init::Resources;
 use crate::parent::Parent;
-use crate::plan::{Announce, CreateRequest, HookKind, InitPlan, bounding_set};
+use crate::plan::{Announce, Carrier, CreateRequest, HookKind, InitPlan, Step, bounding_set};
 use crate::spec::{Bundle, Spec};
 use crate::{hooks, seccomp};
 
@@ -209,6 +209,9 @@ pub(super) fn prepare<'a>(
         start_time: 0,
         cgroup: None,
         resctrl: Vec::new(),
+        no_new_keyring: !plan
+            .of(Carrier::Init)
+            .any(|step| matches!(step, Step::NewKeyring { .. })),
         annotations,
     };
     let hooks = bundle.spec.hooks().as_ref();

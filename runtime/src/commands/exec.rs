@@ -16,7 +16,7 @@ use crate::error::Error;
 use crate::foreground::Foreground;
 use crate::init::Resources;
 use crate::parent::Parent;
-use crate::plan::{Announce, InitPlan, ProcessRequest, bounding_set};
+use crate::plan::{Announce, InitPlan, ProcessRequest, bounding_set, keyring_name};
 use crate::seccomp;
 use crate::spec::{self, Process, Spec};
 
@@ -37,6 +37,10 @@ pub struct ExecOptions {
     pub user: Option<(u32, Option<u32>)>,
     /// More groups.
     pub additional_gids: Vec<u32>,
+    /// AppArmor profile instead of the container's.
+    pub apparmor: Option<String>,
+    /// SELinux label instead of the container's.
+    pub process_label: Option<String>,
     /// More capabilities.
     pub capabilities: Vec<Capability>,
     /// Whether privileges can be gained, instead of as the container's process.
@@ -97,6 +101,7 @@ pub fn exec(runtime: &Runtime, id: &str, options: &ExecOptions) -> Result<Outcom
             pid_file: options.pid_file.clone(),
             pidfd_socket: options.pidfd_socket.clone(),
         },
+        (!record.no_new_keyring).then(|| keyring_name(&record.id)),
     )?
     .within(bounding_set());
     let mut resources = Resources {
@@ -218,6 +223,12 @@ fn process_of(spec: &Spec, options: &ExecOptions) -> Result<Process, Error> {
         gids.extend(&options.additional_gids);
         user.set_additional_gids(Some(gids));
         process.set_user(user);
+    }
+    if options.apparmor.is_some() {
+        process.set_apparmor_profile(options.apparmor.clone());
+    }
+    if options.process_label.is_some() {
+        process.set_selinux_label(options.process_label.clone());
     }
     if let Some(value) = options.no_new_privileges {
         process.set_no_new_privileges(Some(value));

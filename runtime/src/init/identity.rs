@@ -46,9 +46,22 @@ pub(super) fn new_session() -> Result<(), StepError> {
         .doing(|| "begin a session".to_owned())
 }
 
-pub(super) fn new_keyring(name: &str) -> Result<(), StepError> {
+pub(super) fn new_keyring(name: &str, label: Option<&str>) -> Result<(), StepError> {
     let name = CString::new(name).map_err(|_| StepError::other("the id holds a zero byte"))?;
-    match dhow_sys::process::new_session_keyring(&name) {
+    let label = label.filter(|_| crate::plan::LabelModule::Selinux.is_enabled());
+    if let Some(label) = label {
+        super::label::of_keyrings(label)?;
+    }
+    let joined = join_keyring(&name);
+    if label.is_some() {
+        // Later keys of the container's are its own business.
+        super::label::of_keyrings("")?;
+    }
+    joined
+}
+
+fn join_keyring(name: &std::ffi::CStr) -> Result<(), StepError> {
+    match dhow_sys::process::new_session_keyring(name) {
         // A kernel without keyrings has none to keep apart.
         Ok(()) | Err(Errno::NOSYS) => Ok(()),
         Err(errno) => Err(StepError::system(

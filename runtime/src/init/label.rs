@@ -31,6 +31,15 @@ pub(super) fn set(module: LabelModule, label: &str) -> std::result::Result<(), S
         .doing(what)
 }
 
+/// Asks for the SELinux label of the keyrings that this process makes; an empty one is the policy's choice.
+pub(super) fn of_keyrings(label: &str) -> std::result::Result<(), StepError> {
+    let what = || format!("ask for the SELinux label {label:?} of the session keyring");
+    let fd = open("self/attr/keycreate").doing(what)?;
+    rustix::io::write(&fd, label.as_bytes())
+        .map(drop)
+        .doing(what)
+}
+
 /// Opens a file of this process's below /proc. The container may have made what is there, so it is seen to be the root of
 /// a procfs, and neither a mount over part of it nor a link of the kernel's is followed.
 fn open(file: &str) -> Result<OwnedFd> {

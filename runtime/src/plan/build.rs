@@ -294,8 +294,10 @@ impl InitPlan {
         }
         init(Step::NewSession);
         if !request.no_new_keyring {
+            let process = spec.process().as_ref();
             init(Step::NewKeyring {
-                name: format!("_ses.{}", request.id),
+                name: keyring_name(&request.id),
+                label: process.and_then(|process| process.selinux_label().clone()),
             });
         }
         if namespaces.makes(namespace::NETWORK) {
@@ -447,6 +449,11 @@ fn mount_steps(
         steps.add(mount, &context)?;
     }
     Ok(steps)
+}
+
+/// The name of a container's session keyring: runc's.
+pub(crate) fn keyring_name(id: &str) -> String {
+    format!("_ses.{id}")
 }
 
 /// Whether the parent has something to do with init before it may go on.

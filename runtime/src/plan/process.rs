@@ -27,7 +27,8 @@ pub struct ProcessRequest<'a> {
 }
 
 impl InitPlan {
-    /// The plan of a process in a running container, whose namespaces are `namespaces`.
+    /// The plan of a process in a running container, whose namespaces are `namespaces` and whose session keyring is
+    /// `keyring`, if it has one of its own.
     ///
     /// # Errors
     /// When the process asks for what cannot be.
@@ -35,6 +36,7 @@ impl InitPlan {
         request: &ProcessRequest<'_>,
         namespaces: u64,
         announce: Announce,
+        keyring: Option<String>,
     ) -> Result<Self, SpecError> {
         let mut plan = Self::default();
         let affinity = request.process.exec_cpu_affinity().as_ref();
@@ -65,6 +67,10 @@ impl InitPlan {
             init(Step::BecomeRoot);
         }
         init(Step::NewSession);
+        if let Some(name) = keyring {
+            let label = request.process.selinux_label().clone();
+            init(Step::NewKeyring { name, label });
+        }
         if request.process.terminal().unwrap_or(false) {
             let (height, width) = terminal_size(Some(request.process));
             init(Step::OpenTerminal { height, width });

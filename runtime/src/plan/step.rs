@@ -274,8 +274,8 @@ pub enum Step {
     BecomeRoot,
     /// Leaves the caller's session.
     NewSession,
-    /// Leaves the caller's keyring.
-    NewKeyring { name: String },
+    /// Leaves the caller's session keyring for one of this name, made with the SELinux label if there is one.
+    NewKeyring { name: String, label: Option<String> },
     /// Brings the loopback interface up.
     RaiseLoopback,
     /// Names the host.
