@@ -36,7 +36,7 @@ pub fn config(text: &[u8]) -> Result<String, Error> {
             make_cwd: false,
             start_hooks: 0,
         };
-        let exec = InitPlan::exec(&request, 0, Announce::default())?;
+        let exec = InitPlan::exec(&request, 0, Announce::default(), None)?;
         printed.push_str(&exec.to_string());
     }
     if let Some(profile) = bundle.linux().and_then(|linux| linux.seccomp().as_ref()) {
