@@ -119,7 +119,11 @@ impl Parent<'_> {
                 self.record.cgroup = Some(Cgroup::locate(&request)?);
                 Ok(())
             }
-            Step::CreateCgroup { driver, path } => self.create_cgroup(*driver, path.as_deref()),
+            Step::CreateCgroup {
+                driver,
+                path,
+                owner,
+            } => self.create_cgroup(*driver, path.as_deref(), *owner),
             Step::WriteRecord => self.write_record(),
             Step::EnterPidNamespace { path } => {
                 let what = || format!("enter the pid namespace {}", path.display());
@@ -211,11 +215,19 @@ impl Parent<'_> {
         }
     }
 
-    fn create_cgroup(&mut self, driver: Driver, path: Option<&Path>) -> Result<(), Error> {
+    fn create_cgroup(
+        &mut self,
+        driver: Driver,
+        path: Option<&Path>,
+        owner: Option<u32>,
+    ) -> Result<(), Error> {
         let cgroup = Cgroup::create(&self.cgroup_request(driver, path), self.limits)?;
         self.record.cgroup = Some(cgroup.record());
         self.resources.cgroup = Some(cgroup.record());
-        self.cgroup = Some(cgroup);
+        let cgroup = self.cgroup.insert(cgroup);
+        if let Some(owner) = owner {
+            cgroup.give(owner)?;
+        }
         Ok(())
     }
 

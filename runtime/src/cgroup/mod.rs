@@ -10,6 +10,7 @@
 //! the cgroup, and whatever costs memory (reading the bundle, compiling the filter) is done by the parent outside; then a
 //! container starts in few MiB.
 
+mod delegate;
 mod devices;
 mod directory;
 mod error;

@@ -10,7 +10,7 @@ use rustix::io::Errno;
 use rustix::process::{WaitId, WaitIdOptions};
 
 use super::{Made, Parent};
-use crate::cgroup::Joiner;
+use crate::cgroup::{Cgroup, Joiner};
 use crate::channel::{Channel, Message};
 use crate::error::Error;
 use crate::init::{Init, StepError};
@@ -77,12 +77,51 @@ impl Parent<'_> {
         let failed = |errno| cannot_make(namespaces, errno);
         match clone(self.resources.joiner.as_ref()) {
             Err(Errno::BUSY) if !self.records && self.sub_cgroups.is_empty() => {}
+            Err(Errno::ACCESS | Errno::PERM)
+                if self.cgroup.as_ref().is_some_and(Cgroup::is_systemds) =>
+            {
+                return self.clone_and_attach(namespaces, sibling);
+            }
             other => return other.map_err(failed),
         }
         if let Some(cgroup) = &self.cgroup {
             self.resources.joiner = Some(cgroup.join_beside(self.record.pid)?);
         }
         clone(self.resources.joiner.as_ref()).map_err(failed)
+    }
+
+    /// Makes a process that systemd puts into the container's scope: a user may not, from outside of what the user's own systemd
+    /// manages. It does nothing before it is there.
+    fn clone_and_attach(&mut self, namespaces: u64, sibling: bool) -> Result<Cloned, Error> {
+        let failed = |errno| cannot_make(namespaces, errno);
+        let (gate, held) =
+            rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC).map_err(failed)?;
+        let cloned = clone_process(&CloneOptions {
+            namespaces,
+            sibling,
+            cgroup: None,
+        });
+        match cloned.map_err(failed)? {
+            Cloned::Child => {
+                drop(held);
+                let mut byte = [0];
+                loop {
+                    match rustix::io::read(&gate, &mut byte) {
+                        Ok(1) => return Ok(Cloned::Child),
+                        Err(Errno::INTR) => {}
+                        // It is not to be in the scope, and so not to be.
+                        _ => dhow_sys::exec::exit_now(1),
+                    }
+                }
+            }
+            Cloned::Parent { pid, pidfd } => {
+                if let Some(cgroup) = &self.cgroup {
+                    cgroup.attach(pid.as_raw_nonzero().get())?;
+                }
+                rustix::io::write(&held, b"+").map_err(failed)?;
+                Ok(Cloned::Parent { pid, pidfd })
+            }
+        }
     }
 
     /// Lets the next child begin in another pid namespace; gives the way back.

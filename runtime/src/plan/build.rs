@@ -151,7 +151,14 @@ impl InitPlan {
             self.push(Carrier::Parent, Step::LocateResctrl(group.clone()));
         }
         self.push(Carrier::Parent, Step::WriteRecord);
-        self.push(Carrier::Parent, Step::CreateCgroup { driver, path });
+        self.push(
+            Carrier::Parent,
+            Step::CreateCgroup {
+                driver,
+                path,
+                owner: cgroup_owner(spec, linux, namespaces),
+            },
+        );
         if let Some(group) = &resctrl {
             self.push(Carrier::Parent, Step::MakeResctrl(group.clone()));
         }
@@ -511,5 +518,31 @@ fn check_sysctl(key: &str, namespaces: &Namespaces) -> Result<(), SpecError> {
     }
     Err(SpecError::Invalid {
         what: format!("linux.sysctl {key:?} needs a {name} namespace of the container's own"),
+    })
+}
+
+/// Who gets the container's cgroup, as a user of the host: the specification gives it to the user of the container's process where
+/// that may write to it, with a cgroup namespace of its own.
+fn cgroup_owner(spec: &Spec, linux: &Linux, namespaces: &Namespaces) -> Option<u32> {
+    let writable = spec.mounts().iter().flatten().any(|mount| {
+        mount.source().as_deref() == Some(Path::new("cgroup"))
+            && mount.destination() == Path::new("/sys/fs/cgroup")
+            && !mount
+                .options()
+                .iter()
+                .flatten()
+                .any(|option| option == "ro")
+    });
+    if !writable || namespaces.new & namespace::CGROUP == 0 {
+        return None;
+    }
+    let uid = spec.process().as_ref()?.user().uid();
+    if namespaces.new & namespace::USER == 0 {
+        // In a user namespace that is joined nobody tells here who that is on the host.
+        return namespaces.joins(namespace::USER).is_none().then_some(uid);
+    }
+    linux.uid_mappings().iter().flatten().find_map(|range| {
+        let offset = uid.checked_sub(range.container_id())?;
+        (offset < range.size()).then(|| range.host_id().checked_add(offset))?
     })
 }

@@ -217,10 +217,11 @@ pub enum Step {
         to: String,
         namespace: Option<PathBuf>,
     },
-    /// Makes the cgroup and writes its limits.
+    /// Makes the cgroup, writes its limits, and gives it to the `owner` where the container may manage it (v2 only).
     CreateCgroup {
         driver: Driver,
         path: Option<PathBuf>,
+        owner: Option<u32>,
     },
     /// Lets the next child begin in the pid namespace at `path`.
     EnterPidNamespace { path: PathBuf },
