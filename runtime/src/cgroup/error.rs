@@ -63,6 +63,17 @@ pub enum CgroupError {
         /// The controller.
         controller: String,
     },
+    /// A v2 cgroup that is divided among threads.
+    #[error(
+        "the cgroup {} is in threaded mode, in which cgroups below it cannot have the controller {controller}; choose a cgroupsPath beside it",
+        .directory.display()
+    )]
+    Threaded {
+        /// The cgroup with threads.
+        directory: PathBuf,
+        /// The controller.
+        controller: String,
+    },
     /// A value that cannot be.
     #[error("{limit}: {reason}")]
     Value {

@@ -148,6 +148,26 @@ fn hand_down_controllers(hierarchy: &Hierarchy, directory: &Directory) -> Result
     Ok(())
 }
 
+/// Why a v2 cgroup lacks a controller: one above it is divided among threads, and what is below such a one can neither hold a
+/// process nor have the controllers of whole processes.
+pub(super) fn blocked_by_threads(directory: &Directory, controller: &str) -> Option<CgroupError> {
+    let kind = |path: &Path| {
+        let text = Directory::new(path.to_owned()).try_read("cgroup.type");
+        text.unwrap_or_default().trim().to_owned()
+    };
+    if !["domain invalid", "threaded"].contains(&kind(directory.path()).as_str()) {
+        return None;
+    }
+    let top = directory
+        .path()
+        .ancestors()
+        .find(|path| kind(path) == "domain threaded");
+    Some(CgroupError::Threaded {
+        directory: top.unwrap_or(directory.path()).to_owned(),
+        controller: controller.to_owned(),
+    })
+}
+
 /// Why a v2 cgroup lacks a controller: the cgroup above it that has it but has processes too, and so cannot hand it down.
 pub(super) fn blocked_by_processes(directory: &Directory, controller: &str) -> Option<CgroupError> {
     directory.path().ancestors().skip(1).find_map(|path| {

@@ -410,9 +410,10 @@ impl Cgroup {
         if let Some(controller) = self.controller(v1, v2) {
             return Ok(controller);
         }
-        let blocked = self
-            .v2()
-            .and_then(|directory| make::blocked_by_processes(directory, v2));
+        let blocked = self.v2().and_then(|directory| {
+            make::blocked_by_threads(directory, v2)
+                .or_else(|| make::blocked_by_processes(directory, v2))
+        });
         Err(blocked.unwrap_or(CgroupError::MissingController {
             controller: if self.v2().is_some() && self.places.len() == 1 {
                 v2
