@@ -28,9 +28,10 @@ bench: build
 	scripts/packages.sh hyperfine jq strace gcc libc6-dev podman buildah skopeo runc crun docker-registry busybox-static
 	benches/run.sh $(TARGET)
 
-# What this machine's cgroups and privileges cannot show: the same programs under the distribution's kernel in qemu, once with cgroup v2 alone, once with v1.
+# What this machine's cgroups and privileges cannot show: the same programs under the distribution's kernel in qemu, with cgroup v2 alone, with v1 alone, and
+# with systemd over each (tests/vm/README.md).
 test-vm: build
-	scripts/packages.sh qemu-system-x86 cpio busybox-static criu tar
+	scripts/packages.sh qemu-system-x86 cpio busybox-static criu tar mmdebstrap e2fsprogs util-linux
 	scripts/test-vm.sh $(TARGET)
 
 # What the tests need from the distribution.

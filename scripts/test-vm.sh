@@ -1,7 +1,7 @@
 #!/bin/sh
 # Boots the distribution's own kernel in qemu, with the built programs in an initramfs, and runs tests/vm/checks.sh there:
 # what a machine with hybrid cgroups, or a root without CAP_SYS_RESOURCE, cannot show. The processor is emulated, so that it runs anywhere.
-# Needs the packages qemu-system-x86, cpio and busybox-static; the kernel is downloaded and unpacked under target/, not installed.
+# Needs the packages qemu-system-x86, cpio and busybox-static, and mmdebstrap and e2fsprogs for the guests with systemd; the kernel is downloaded and unpacked under target/, not installed.
 # DHOW_VM_RUNTIME=/usr/sbin/runc runs the checks of the runtime with another one, to see what is the checks' fault;
 # DHOW_VM_ONLY="criu cgroups" only the files of checks that are named.
 #
@@ -167,7 +167,7 @@ families=$(cd "$here/tests/vm" && for file in *.sh; do
     esac
 done)
 initramfs
-[ $# -gt 0 ] || set -- v2 v1
+[ $# -gt 0 ] || set -- v2 v1 systemd systemd-v1
 failed=
 for mode in "$@"; do
     boot "$mode" || failed="$failed $mode"
