@@ -39,7 +39,7 @@ pub(crate) fn ensure_image(
                 progress.note(&line);
             }
             Ok(pull(
-                &registry_args::client(),
+                &registry_args::client()?,
                 lease,
                 reference,
                 platform,

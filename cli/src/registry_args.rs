@@ -2,7 +2,8 @@
 
 use std::path::PathBuf;
 
-use dhow_registry_client::{Client, ClientOptions, Credentials, Keychain, Trust};
+use dhow_image::ImageReference;
+use dhow_registry_client::{Client, ClientOptions, Credentials, Keychain, Registries, Trust};
 
 /// Registries that may have any certificate or speak plain HTTP, separated by commas; those of this machine itself need not be named.
 const INSECURE: &str = "DHOW_INSECURE_REGISTRIES";
@@ -42,21 +43,31 @@ impl RegistryArgs {
     }
 
     /// A client that works as was asked.
-    pub(crate) fn client(&self) -> Client {
-        let mut options = options();
+    pub(crate) fn client(&self) -> anyhow::Result<Client> {
+        Ok(Client::new(self.options()?))
+    }
+
+    /// How such a client works.
+    pub(crate) fn options(&self) -> anyhow::Result<ClientOptions> {
+        let mut options = options()?;
         options.credentials = Credentials::Kept(self.keychain());
         options.trust.all_insecure = !self.tls_verify;
         options.trust.directory.clone_from(&self.cert_dir);
-        Client::new(options)
+        Ok(options)
     }
 }
 
 /// A client that works as the environment has it.
-pub(crate) fn client() -> Client {
-    Client::new(options())
+pub(crate) fn client() -> anyhow::Result<Client> {
+    Ok(Client::new(options()?))
 }
 
-fn options() -> ClientOptions {
+/// What a name without a registry can mean on this machine, best first.
+pub(crate) fn candidates(text: &str) -> anyhow::Result<Vec<ImageReference>> {
+    Ok(Registries::standard(Vec::new())?.candidates(text)?)
+}
+
+fn options() -> anyhow::Result<ClientOptions> {
     let insecure = std::env::var(INSECURE).unwrap_or_default();
     let insecure = insecure.split(',').map(str::trim);
     let mut trust = Trust {
@@ -69,8 +80,9 @@ fn options() -> ClientOptions {
     if let Some(directories) = std::env::var_os(CERTIFICATES) {
         trust.directories = std::env::split_paths(&directories).collect();
     }
-    ClientOptions {
+    Ok(ClientOptions {
+        registries: Registries::standard(trust.directories.clone())?,
         trust,
         ..ClientOptions::default()
-    }
+    })
 }

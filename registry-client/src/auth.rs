@@ -89,7 +89,11 @@ impl Authorizer {
         if let Some(known) = logins.get(&key) {
             return Ok(known.clone());
         }
-        let login = self.credentials.login(registry, purpose.repository)?;
+        let login = match &self.credentials {
+            // A password that was given for a registry is not for who stands in for it.
+            Credentials::Login { .. } if purpose.endpoint.is_mirror() => None,
+            credentials => credentials.login(registry, purpose.repository)?,
+        };
         logins.insert(key, login.clone());
         Ok(login)
     }

@@ -1,17 +1,21 @@
 //! The client as callers see it.
 
+use std::io::Write;
+
 use dhow_image::{
-    BlobLocations, BlobSink, BlobSource, Descriptor, ImageReference, Platform, Progress,
-    TransferError,
+    BlobLocations, BlobSink, BlobSource, Descriptor, Digest, ImageReference, Platform, Progress,
+    TransferError, TransferErrorKind,
 };
 
 use crate::auth::Authorizer;
 use crate::credentials::{Account, Credentials, Keychain, Proof};
+use crate::download;
 use crate::endpoint::Endpoint;
 use crate::login;
 use crate::manifest::{self, Resolved};
 use crate::pull::{Pull, Pulled};
 use crate::push::{Push, Pushed};
+use crate::registries::{Place, Registries};
 use crate::repository::{Access, Repository};
 use crate::tls::Trust;
 use crate::transport::Transport;
@@ -23,6 +27,8 @@ pub struct ClientOptions {
     pub credentials: Credentials,
     /// Whom we trust.
     pub trust: Trust,
+    /// Where references are asked for.
+    pub registries: Registries,
     /// How many blobs move at the same time.
     pub concurrency: usize,
     /// Send blobs in chunks of so many bytes; where there is none, whole, and in chunks only when the registry finds them too large.
@@ -41,6 +47,7 @@ impl Default for ClientOptions {
         Self {
             credentials: Credentials::Kept(Keychain::standard()),
             trust: Trust::default(),
+            registries: Registries::default(),
             concurrency: 4,
             chunk: None,
         }
@@ -62,14 +69,21 @@ impl Client {
         Endpoint::of(registry, transport.schemes(), transport.trust())
     }
 
-    fn repository(&self, reference: &ImageReference, access: Access) -> Repository<'_> {
-        Repository::new(
-            &self.transport,
-            &self.authorizer,
-            self.endpoint(reference.registry()),
-            reference.repository(),
-            access,
-        )
+    fn repository(
+        &self,
+        place: &Place,
+        reference: &ImageReference,
+        access: Access,
+    ) -> Result<Repository<'_>, TransferError> {
+        let transport = &self.transport;
+        transport.learn(place)?;
+        let schemes = transport.schemes();
+        let endpoint = Endpoint::at(place, reference.registry(), schemes, transport.trust());
+        let authorizer = &self.authorizer;
+        let name = &place.repository;
+        Ok(Repository::new(
+            transport, authorizer, endpoint, name, access,
+        ))
     }
 
     /// Shows a registry who we are; what is to be kept of it, which is an identity token where the registry's token server gives one.
@@ -86,13 +100,30 @@ impl Client {
     /// # Errors
     /// When there is none, who asks may not see it, or the answer is not what its digest says.
     pub fn resolve(&self, reference: &ImageReference) -> Result<Resolved, TransferError> {
-        let repository = self.repository(reference, Access::Pull);
-        let (descriptor, bytes) = manifest::fetch(&repository, reference)?;
-        Ok(Resolved {
-            descriptor,
-            bytes,
-            requests: repository.traffic().1,
-        })
+        let places = self
+            .options
+            .registries
+            .places(reference, Access::Pull, false)?;
+        let mut requests = 0;
+        let mut failures = Vec::new();
+        for place in places {
+            let repository = self.repository(&place, reference, Access::Pull)?;
+            match manifest::fetch(&repository, reference) {
+                Ok((descriptor, bytes)) => {
+                    return Ok(Resolved {
+                        descriptor,
+                        bytes,
+                        requests: requests + repository.traffic().1,
+                        failed: failures.into_iter().map(|(place, _)| place).collect(),
+                    });
+                }
+                Err(error) => {
+                    requests += repository.traffic().1;
+                    failures.push((place, error));
+                }
+            }
+        }
+        Err(together(reference, failures))
     }
 
     /// Fetches the image for `platform`: what `sink` lacks of its layers (lowest begun first), its config and its manifest.
@@ -123,15 +154,61 @@ impl Client {
         sink: &dyn BlobSink,
         progress: &dyn Progress,
     ) -> Result<Pulled, TransferError> {
-        let pull = Pull {
-            repository: &self.repository(reference, Access::Pull),
-            reference,
-            platform,
-            width: self.options.concurrency,
-            sink,
-            progress,
-        };
-        pull.run(resolved)
+        let places = self
+            .options
+            .registries
+            .places(reference, Access::Pull, true)?;
+        let mut failures = Vec::new();
+        for place in places {
+            // Who could not tell what it is does not have it.
+            if resolved.failed.contains(&place) {
+                continue;
+            }
+            let pull = Pull {
+                repository: &self.repository(&place, reference, Access::Pull)?,
+                reference,
+                platform,
+                width: self.options.concurrency,
+                sink,
+                progress,
+            };
+            match pull.run(resolved) {
+                Ok(pulled) => return Ok(pulled),
+                // This machine's own failure would be the same with the next.
+                Err(error) if error.kind() == TransferErrorKind::Other => return Err(error),
+                Err(error) => failures.push((place, error)),
+            }
+        }
+        Err(together(reference, failures))
+    }
+
+    /// Writes a blob of the reference's repository as it comes; whether there is such a blob. Its digest is not checked.
+    ///
+    /// # Errors
+    /// When it cannot be had, or `into` takes no more.
+    pub fn copy_blob(
+        &self,
+        reference: &ImageReference,
+        digest: &Digest,
+        into: &mut dyn Write,
+    ) -> Result<bool, TransferError> {
+        let mut failures = Vec::new();
+        for place in self
+            .options
+            .registries
+            .places(reference, Access::Pull, true)?
+        {
+            let repository = self.repository(&place, reference, Access::Pull)?;
+            match download::copy(&repository, digest, into) {
+                Ok(true) => return Ok(true),
+                Ok(false) => {}
+                Err(error) => failures.push((place, error)),
+            }
+        }
+        match failures.is_empty() {
+            true => Ok(false),
+            false => Err(together(reference, failures)),
+        }
     }
 
     /// Sends the image whose manifest is `manifest`: what the registry lacks of its blobs, then the manifest under the reference's tag.
@@ -146,8 +223,13 @@ impl Client {
         locations: &dyn BlobLocations,
         progress: &dyn Progress,
     ) -> Result<Pushed, TransferError> {
+        let mut places = self
+            .options
+            .registries
+            .places(reference, Access::Push, false)?;
+        let place = places.remove(0);
         let push = Push {
-            repository: &self.repository(reference, Access::Push),
+            repository: &self.repository(&place, reference, Access::Push)?,
             reference,
             width: self.options.concurrency,
             chunk: self.options.chunk,
@@ -157,4 +239,50 @@ impl Client {
         };
         push.run(manifest)
     }
+}
+
+/// One error for all places that were asked in vain, which names each. Its kind is the registry's own, which is asked last.
+fn together(
+    reference: &ImageReference,
+    mut failures: Vec<(Place, TransferError)>,
+) -> TransferError {
+    if failures.len() > 1 {
+        let kind = failures
+            .last()
+            .map_or(TransferErrorKind::NotFound, |(_, e)| e.kind());
+        let each: Vec<String> = failures
+            .iter()
+            .map(|(place, error)| {
+                format!("{}/{}: {}", place.registry, place.repository, words(error))
+            })
+            .collect();
+        let message = format!(
+            "{} is at none of the {} places where it was looked for: {}",
+            reference.familiar(),
+            each.len(),
+            each.join("; ")
+        );
+        return TransferError::new(kind, message);
+    }
+    match failures.pop() {
+        Some((_, error)) => error,
+        None => TransferError::new(
+            TransferErrorKind::NotFound,
+            format!("there is no place to ask for {}", reference.familiar()),
+        ),
+    }
+}
+
+/// An error with its causes, each said once.
+fn words(error: &TransferError) -> String {
+    let mut line = error.to_string();
+    let mut next = std::error::Error::source(error);
+    while let Some(cause) = next {
+        let text = cause.to_string();
+        if !line.contains(&text) {
+            line = format!("{line}: {text}");
+        }
+        next = cause.source();
+    }
+    line
 }

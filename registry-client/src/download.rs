@@ -9,7 +9,9 @@ use dhow_image::{
 use ureq::Body;
 use ureq::http::{Method, Response, StatusCode, header};
 
+use crate::endpoint::is_loopback_url;
 use crate::parallel::Stop;
+use crate::push::is_foreign;
 use crate::refusal::refused;
 use crate::repository::{ATTEMPTS, Ask, Repository, drain, text};
 
@@ -112,15 +114,7 @@ impl Download<'_> {
     fn attempt(&self, writer: &mut dyn BlobWriter) -> Result<Outcome, TransferError> {
         let digest = self.descriptor.digest();
         let offset = writer.offset();
-        let mut ask = Ask::new(
-            Method::GET,
-            self.repository.url(&format!("blobs/{digest}")),
-            format!("pulling {digest}"),
-        );
-        if offset > 0 {
-            ask = ask.header(header::RANGE, format!("bytes={offset}-"));
-        }
-        let response = self.repository.send(&ask)?;
+        let response = self.request(offset)?;
         match response.status() {
             StatusCode::OK => {
                 if offset > 0 {
@@ -145,6 +139,33 @@ impl Download<'_> {
             }
         }
         self.copy(response, writer)
+    }
+
+    /// Asks the registry for the blob from an offset on; where it does not have a layer that is not to be distributed, the addresses
+    /// that the layer's maker names.
+    fn request(&self, offset: u64) -> Result<Response<Body>, TransferError> {
+        let digest = self.descriptor.digest();
+        let own = self.repository.url(&format!("blobs/{digest}"));
+        let mut addresses = vec![own];
+        if is_foreign(self.descriptor) {
+            let named = self.descriptor.urls().iter().flatten();
+            // Who can change what is on the way can at least not see who asks for it.
+            let safe = named.filter(|url| url.starts_with("https://") || is_loopback_url(url));
+            addresses.extend(safe.cloned());
+        }
+        let last = addresses.len() - 1;
+        for (at, url) in addresses.into_iter().enumerate() {
+            let mut ask = Ask::new(Method::GET, url, format!("pulling {digest}"));
+            if offset > 0 {
+                ask = ask.header(header::RANGE, format!("bytes={offset}-"));
+            }
+            match self.repository.send(&ask) {
+                Ok(response) if at < last && response.status().is_client_error() => drain(response),
+                Err(_) if at > 0 && at < last => {}
+                other => return other,
+            }
+        }
+        Err(self.corrupt("names no address of it".to_owned()))
     }
 
     fn copy(
@@ -240,6 +261,42 @@ pub(crate) fn fetch(
         format!("a document of {}", repository.title())
     })?;
     Ok(writer.0)
+}
+
+/// Writes a blob as it comes, whatever its digest is; whether there is one.
+pub(crate) fn copy(
+    repository: &Repository<'_>,
+    digest: &Digest,
+    into: &mut dyn io::Write,
+) -> Result<bool, TransferError> {
+    let doing = format!("pulling {digest}");
+    let url = repository.url(&format!("blobs/{digest}"));
+    let response = repository.send(&Ask::new(Method::GET, url, doing.clone()))?;
+    match response.status() {
+        StatusCode::OK => {}
+        StatusCode::NOT_FOUND => {
+            drain(response);
+            return Ok(false);
+        }
+        _ => {
+            let what = format!("{digest} of {}", repository.title());
+            return Err(refused("pulling", &what, response));
+        }
+    }
+    let announced: Option<u64> =
+        text(&response, header::CONTENT_LENGTH).and_then(|text| text.parse().ok());
+    let mut body = response.into_body().into_reader();
+    let count = io::copy(&mut body, into).map_err(|error| {
+        TransferError::caused(TransferErrorKind::Unreachable, doing.clone(), error)
+    })?;
+    repository.moved(count);
+    match announced {
+        Some(announced) if announced != count => Err(TransferError::new(
+            TransferErrorKind::Unreachable,
+            format!("{doing}: {count} of {announced} bytes came"),
+        )),
+        _ => Ok(true),
+    }
 }
 
 /// Keeps a document's bytes.

@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use dhow_image::DEFAULT_REGISTRY;
 use ureq::http::HeaderName;
 
+use crate::registries::Place;
 use crate::tls::Trust;
 
 /// The default registry answers under another name than the one in references.
@@ -26,14 +27,14 @@ pub(crate) struct Scheme {
 pub(crate) struct Schemes(Mutex<HashMap<String, Arc<Scheme>>>);
 
 impl Schemes {
-    /// The scheme for a host, as it was learned, or as it begins.
-    fn of(&self, authority: &str, trust: &Trust) -> Arc<Scheme> {
+    /// The scheme for a host, as it was learned, or as it begins; `insecure` where no proof is wanted of it.
+    fn of(&self, authority: &str, trust: &Trust, insecure: bool) -> Arc<Scheme> {
         let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let scheme = known.entry(authority.to_owned()).or_insert_with(|| {
             let local = is_loopback(authority);
             Arc::new(Scheme {
                 plain: AtomicBool::new(local && !trust.knows(authority)),
-                open: AtomicBool::new(local || trust.is_insecure(authority)),
+                open: AtomicBool::new(local || insecure || trust.is_insecure(authority)),
             })
         });
         Arc::clone(scheme)
@@ -53,12 +54,35 @@ pub(crate) struct Endpoint {
     query: Option<String>,
     /// Headers that go with each request.
     headers: Vec<(HeaderName, String)>,
+    is_mirror: bool,
     scheme: Arc<Scheme>,
 }
 
 impl Endpoint {
+    /// The endpoint of a place. `namespace` is the registry for which a mirror is asked.
+    pub(crate) fn at(place: &Place, namespace: &str, schemes: &Schemes, trust: &Trust) -> Self {
+        let mut endpoint = Self::begun(&place.registry, schemes, trust, place.insecure);
+        endpoint.is_mirror = place.is_mirror;
+        if let Some(host) = &place.host {
+            endpoint.authority.clone_from(&host.authority);
+            endpoint.path.clone_from(&host.path);
+            endpoint.headers.clone_from(&host.headers);
+            // containerd's mirrors serve many registries, and are told which is meant.
+            endpoint.query = place.is_mirror.then(|| format!("ns={namespace}"));
+            endpoint.scheme = Arc::new(Scheme {
+                plain: AtomicBool::new(host.plain),
+                open: AtomicBool::new(false),
+            });
+        }
+        endpoint
+    }
+
     /// The endpoint of a registry. Plain HTTP is spoken with loopback addresses and, where TLS fails, with what was named as insecure.
     pub(crate) fn of(registry: &str, schemes: &Schemes, trust: &Trust) -> Self {
+        Self::begun(registry, schemes, trust, false)
+    }
+
+    fn begun(registry: &str, schemes: &Schemes, trust: &Trust, insecure: bool) -> Self {
         let authority = match registry {
             DEFAULT_REGISTRY => DEFAULT_REGISTRY_HOST,
             other => other,
@@ -69,7 +93,8 @@ impl Endpoint {
             path: "/v2".to_owned(),
             query: None,
             headers: Vec::new(),
-            scheme: schemes.of(authority, trust),
+            is_mirror: false,
+            scheme: schemes.of(authority, trust, insecure),
         }
     }
 
@@ -86,6 +111,11 @@ impl Endpoint {
     /// Headers that go with each request to it.
     pub(crate) fn headers(&self) -> &[(HeaderName, String)] {
         &self.headers
+    }
+
+    /// Whether it stands in for another registry.
+    pub(crate) fn is_mirror(&self) -> bool {
+        self.is_mirror
     }
 
     fn base(&self) -> String {

@@ -15,6 +15,7 @@ mod parallel;
 mod pull;
 mod push;
 mod refusal;
+mod registries;
 mod repository;
 mod roots;
 mod tls;
@@ -26,4 +27,5 @@ pub use credentials::{Account, AccountError, Credentials, Kept, Keychain, Proof}
 pub use manifest::Resolved;
 pub use pull::Pulled;
 pub use push::{BlobOutcome, Pushed, PushedBlob};
+pub use registries::Registries;
 pub use tls::Trust;

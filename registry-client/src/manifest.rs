@@ -11,6 +11,7 @@ use serde::Deserialize;
 use ureq::http::{HeaderName, Method, header};
 
 use crate::refusal::refused;
+use crate::registries::Place;
 use crate::repository::{Ask, Repository, text};
 
 /// The largest document that is taken: distribution-spec wants at least 4 MB.
@@ -34,6 +35,8 @@ pub struct Resolved {
     pub bytes: Vec<u8>,
     /// How many HTTP requests it took.
     pub requests: u64,
+    /// The places that were asked in vain.
+    pub(crate) failed: Vec<Place>,
 }
 
 impl Resolved {

@@ -191,7 +191,7 @@ impl Push<'_> {
 }
 
 /// Layers that their makers do not want to be distributed.
-fn is_foreign(descriptor: &Descriptor) -> bool {
+pub(crate) fn is_foreign(descriptor: &Descriptor) -> bool {
     let media_type = descriptor.media_type();
     let text = media_type.to_string();
     Compression::of_layer(media_type).is_some()

@@ -12,6 +12,7 @@ use ureq::typestate::AgentScope;
 use ureq::{Agent, Body, SendBody};
 
 use crate::endpoint::{Schemes, authority_of, is_loopback_url};
+use crate::registries::Place;
 use crate::tls::{TlsConfigs, TlsProfile, Trust};
 
 /// How long a connection may take to come about.
@@ -88,10 +89,24 @@ impl Transport {
         &self.schemes
     }
 
-    /// Says what is particular about a host, in the place of what its directory says.
-    pub(crate) fn set_profile(&self, authority: &str, profile: TlsProfile) {
+    /// Takes to heart what a file says of TLS with a place, unless something is known of its host already.
+    pub(crate) fn learn(&self, place: &Place) -> Result<(), TransferError> {
+        let said = place.host.as_ref().and_then(|host| host.profile.as_ref());
+        if said.is_none() && !place.insecure {
+            return Ok(());
+        }
+        let authority = place
+            .host
+            .as_ref()
+            .map_or(&place.registry, |host| &host.authority);
+        let mut profile = match said {
+            Some(said) => said.clone(),
+            None => self.trust.profile(authority)?,
+        };
+        profile.unverified |= place.insecure || self.trust.is_insecure(authority);
         let mut profiles = self.profiles.lock().unwrap_or_else(PoisonError::into_inner);
-        profiles.insert(authority.to_owned(), profile);
+        profiles.entry(authority.clone()).or_insert(profile);
+        Ok(())
     }
 
     fn agent(&self, url: &str) -> Result<Agent, TransferError> {

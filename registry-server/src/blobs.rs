@@ -35,7 +35,12 @@ pub(crate) async fn head(
 ) -> Result<Response<Body>, Refusal> {
     let wanted = digest.clone();
     let size = registry
-        .on_disk(move |storage| Ok(storage.blob_size(&name, &wanted)?))
+        .on_disk(move |storage| {
+            // Who asks may be about to push a manifest that names it.
+            let _gate = storage.gate();
+            storage.touch_blob(&name, &wanted);
+            Ok(storage.blob_size(&name, &wanted)?)
+        })
         .await?
         .ok_or_else(|| unknown(&digest))?;
     empty(

@@ -2,6 +2,7 @@
 //!
 //! It carries out distribution-spec 1.1: pull, push (monolithic, in chunks, mounted), discovery (tags, catalog, referrers) and management.
 
+mod access;
 mod answer;
 mod blobs;
 mod listing;
@@ -10,7 +11,9 @@ mod name;
 mod registry;
 mod route;
 mod storage;
+mod tls;
 mod uploads;
+mod upstream;
 
 use std::future::Future;
 use std::io;
@@ -21,17 +24,48 @@ use std::time::Duration;
 use axum::Router;
 use axum::serve::ListenerExt as _;
 
+use crate::access::Passwords;
 use crate::registry::Registry;
 use crate::storage::Storage;
+use crate::tls::TlsListener;
+
+pub use crate::tls::TlsFiles;
+pub use crate::upstream::{Upstream, UpstreamError};
 
 /// How long requests under way may take to end once the registry is told to stop.
 const GRACE: Duration = Duration::from_secs(10);
 
+/// How long what is not used is kept when nobody says: as long as a person may take to go on with a push.
+const UNUSED_KEPT: Duration = Duration::from_secs(24 * 60 * 60);
+
 /// How a registry works.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct ServerOptions {
     /// Where it keeps its blobs and repositories; made where it is missing.
     pub root: PathBuf,
+    /// A file of names and bcrypt hashes, as `htpasswd -B` writes it; without one everybody comes in. It may change at any time.
+    pub passwords: Option<PathBuf>,
+    /// The certificate to prove who the registry is; without one it speaks plain HTTP.
+    pub tls: Option<TlsFiles>,
+    /// Whether it can only be read from.
+    pub read_only: bool,
+    /// The registry that is asked for what is not here. What it gives is kept.
+    pub upstream: Option<Arc<dyn Upstream>>,
+    /// How long a blob that no manifest names, and an upload that nobody goes on with, are kept.
+    pub unused_kept: Duration,
+}
+
+impl Default for ServerOptions {
+    fn default() -> Self {
+        Self {
+            root: PathBuf::new(),
+            passwords: None,
+            tls: None,
+            read_only: false,
+            upstream: None,
+            unused_kept: UNUSED_KEPT,
+        }
+    }
 }
 
 /// A registry that could not go on.
@@ -45,6 +79,14 @@ pub enum ServeError {
         /// What the system answered.
         source: io::Error,
     },
+    /// A file that it was given cannot be used.
+    #[error("reading {}", path.display())]
+    File {
+        /// The file.
+        path: PathBuf,
+        /// What the system answered, or what is wrong with it.
+        source: io::Error,
+    },
     /// The listener broke.
     #[error("answering the registry's connections")]
     Listen(#[source] io::Error),
@@ -53,6 +95,8 @@ pub enum ServeError {
 /// A registry whose directory is open and locked.
 pub struct Server {
     registry: Arc<Registry>,
+    acceptor: Option<tokio_rustls::TlsAcceptor>,
+    unused_kept: Duration,
 }
 
 impl Server {
@@ -66,8 +110,22 @@ impl Server {
             root: root.to_owned(),
             source,
         })?;
+        let unusable = |path: &Path| {
+            let path = path.to_owned();
+            move |source| ServeError::File { path, source }
+        };
+        let passwords = match &options.passwords {
+            Some(path) => Some(Passwords::open(path).map_err(unusable(path))?),
+            None => None,
+        };
+        let acceptor = match &options.tls {
+            Some(files) => Some(tls::acceptor(files).map_err(unusable(&files.certificate))?),
+            None => None,
+        };
         Ok(Self {
-            registry: Arc::new(Registry::new(storage)),
+            registry: Arc::new(Registry::new(storage, passwords, options)),
+            acceptor,
+            unused_kept: options.unused_kept,
         })
     }
 
@@ -80,13 +138,29 @@ impl Server {
         listener: tokio::net::TcpListener,
         stop: impl Future<Output = ()> + Send + 'static,
     ) -> Result<(), ServeError> {
+        match self.acceptor.clone() {
+            Some(acceptor) => {
+                let listener = TlsListener::new(listener, acceptor).map_err(ServeError::Listen)?;
+                self.serve_on(listener, stop).await
+            }
+            None => {
+                // Small answers are not to wait for an acknowledgement.
+                let listener = listener.tap_io(|stream| {
+                    let _ = stream.set_nodelay(true);
+                });
+                self.serve_on(listener, stop).await
+            }
+        }
+    }
+
+    async fn serve_on<L: axum::serve::Listener<Addr: std::fmt::Debug>>(
+        self,
+        listener: L,
+        stop: impl Future<Output = ()> + Send + 'static,
+    ) -> Result<(), ServeError> {
         let router = Router::new()
             .fallback(registry::answer)
             .with_state(Arc::clone(&self.registry));
-        // Small answers are not to wait for an acknowledgement.
-        let listener = listener.tap_io(|stream| {
-            let _ = stream.set_nodelay(true);
-        });
         let (stopping, mut stopped) = tokio::sync::oneshot::channel();
         let stop = async move {
             stop.await;
@@ -100,7 +174,7 @@ impl Server {
         tokio::select! {
             served = serving.into_future() => served.map_err(ServeError::Listen),
             () = too_late => Ok(()),
-            () = uploads::tend(self.registry) => Ok(()),
+            () = uploads::tend(self.registry, self.unused_kept) => Ok(()),
         }
     }
 }

@@ -109,6 +109,8 @@ pub(crate) async fn put(
     let referred = subject.clone();
     registry
         .on_disk(move |storage| {
+            // What it names does not go between the look and the keeping.
+            let _gate = storage.gate();
             check_references(storage, &name, &contents)?;
             storage.put_manifest(&name, &stored, &tags, referred.as_ref())?;
             Ok(())

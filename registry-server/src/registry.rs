@@ -9,10 +9,13 @@ use axum::extract::{Query, Request, State};
 use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode, header};
 use axum::response::IntoResponse as _;
 
+use crate::ServerOptions;
+use crate::access::Passwords;
 use crate::answer::{Code, Refusal};
 use crate::name::RepositoryName;
 use crate::route::{Endpoint, UploadId};
 use crate::storage::{Storage, Upload};
+use crate::upstream::Upstreams;
 use crate::{blobs, listing, manifests, uploads};
 
 /// The header by which content is named in answers.
@@ -26,17 +29,52 @@ type Uploads = HashMap<(RepositoryName, UploadId), Arc<tokio::sync::Mutex<Upload
 pub(crate) struct Registry {
     pub(crate) storage: Storage,
     uploads: Mutex<Uploads>,
+    passwords: Option<Arc<Passwords>>,
+    read_only: bool,
+    upstream: Option<Upstreams>,
 }
 
 /// A request's query, in its order.
 pub(crate) struct Parameters(Vec<(String, String)>);
 
 impl Registry {
-    pub(crate) fn new(storage: Storage) -> Self {
+    /// A registry over `storage`, as `options` have it.
+    pub(crate) fn new(
+        storage: Storage,
+        passwords: Option<Passwords>,
+        options: &ServerOptions,
+    ) -> Self {
         Self {
             storage,
             uploads: Mutex::default(),
+            passwords: passwords.map(Arc::new),
+            // What is a copy of another registry's is changed there.
+            read_only: options.read_only || options.upstream.is_some(),
+            upstream: options.upstream.clone().map(Upstreams::new),
         }
+    }
+
+    /// The registry that is asked for what is not here.
+    pub(crate) fn upstream(&self) -> Option<&Upstreams> {
+        self.upstream.as_ref()
+    }
+
+    /// Lets a request in, or says why not.
+    async fn admit(&self, method: &Method, headers: &HeaderMap) -> Result<(), Refusal> {
+        if let Some(passwords) = &self.passwords {
+            let (passwords, headers) = (Arc::clone(passwords), headers.clone());
+            // A hash takes long by design.
+            tokio::task::spawn_blocking(move || passwords.check(&headers))
+                .await
+                .map_err(|error| Refusal::new(Code::Unknown, error))??;
+        }
+        if self.read_only && !matches!(*method, Method::GET | Method::HEAD) {
+            return Err(Refusal::new(
+                Code::Denied,
+                "this registry can only be read from",
+            ));
+        }
+        Ok(())
     }
 
     /// The uploads that this server knows.
@@ -91,12 +129,16 @@ pub(crate) async fn answer(
 }
 
 async fn dispatch(registry: Arc<Registry>, request: Request) -> Result<Response<Body>, Refusal> {
+    registry.admit(request.method(), request.headers()).await?;
     let endpoint = Endpoint::read(request.uri().path())?;
     let query = Parameters::read(&request)?;
     let method = request.method().clone();
     let (parts, body) = request.into_parts();
     let headers = parts.headers;
     let reads = matches!(method, Method::GET | Method::HEAD);
+    if reads && let Some(upstream) = registry.upstream() {
+        upstream.provide(&registry, &endpoint).await?;
+    }
     match (endpoint, method) {
         (Endpoint::Version, _) if reads => Ok(json(&serde_json::json!({}))),
         (Endpoint::Catalog, _) if reads => listing::catalog(registry, query).await,

@@ -21,12 +21,12 @@ mod uploads;
 
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
+use std::sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use dhow_image::Digest;
 use fs_err as fs;
 use rustix::fs::{FlockOperation, flock};
 
-pub(crate) use collect::UPLOAD_KEPT;
 pub(crate) use manifests::StoredManifest;
 pub(crate) use uploads::{Upload, UploadError};
 
@@ -37,6 +37,8 @@ pub(crate) struct Storage {
     root: PathBuf,
     /// Locked for as long as this lives.
     _lock: fs::File,
+    /// Held shared by who makes something be used, alone by who takes away what nobody uses.
+    gate: RwLock<()>,
 }
 
 impl Storage {
@@ -62,9 +64,19 @@ impl Storage {
         let storage = Self {
             root: root.to_owned(),
             _lock: lock,
+            gate: RwLock::default(),
         };
         storage.collect()?;
         Ok(storage)
+    }
+
+    /// Keeps what is there from being taken away for as long as the answer lives.
+    pub(crate) fn gate(&self) -> RwLockReadGuard<'_, ()> {
+        self.gate.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn alone(&self) -> RwLockWriteGuard<'_, ()> {
+        self.gate.write().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn incoming(&self) -> PathBuf {

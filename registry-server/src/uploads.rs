@@ -13,12 +13,12 @@ use crate::answer::{Code, Refusal};
 use crate::name::RepositoryName;
 use crate::registry::{CONTENT_DIGEST, Parameters, Registry, empty, text};
 use crate::route::{self, UploadId};
-use crate::storage::{UPLOAD_KEPT, Upload, UploadError};
+use crate::storage::{Upload, UploadError};
 
 /// How many pieces of a body wait for the disk.
 const WAITING: usize = 8;
 
-/// How often it is looked for uploads that nobody goes on with.
+/// How often at least it is looked for what nobody uses.
 const TENDED: Duration = Duration::from_secs(60 * 60);
 
 const UPLOAD_ID: HeaderName = HeaderName::from_static("docker-upload-uuid");
@@ -120,14 +120,14 @@ pub(crate) async fn cancel(registry: Arc<Registry>, key: Key) -> Result<Response
     }
 }
 
-/// Forgets the uploads that nobody goes on with, again and again.
-pub(crate) async fn tend(registry: Arc<Registry>) {
+/// Clears away what nobody has used for so long, again and again.
+pub(crate) async fn tend(registry: Arc<Registry>, kept: Duration) {
     loop {
-        tokio::time::sleep(TENDED).await;
-        let forgotten = registry
-            .on_disk(|storage| Ok(storage.forget_uploads(UPLOAD_KEPT)?))
+        tokio::time::sleep(TENDED.min(kept)).await;
+        let collected = registry
+            .on_disk(move |storage| Ok(storage.collect_unused(kept)?))
             .await;
-        if forgotten.is_ok() {
+        if collected.is_ok() {
             // One that a request holds is in use.
             registry
                 .uploads()
@@ -145,6 +145,7 @@ async fn mount(
     let (name, digest) = (name.clone(), digest.clone());
     registry
         .on_disk(move |storage| {
+            let _gate = storage.gate();
             let there = storage.has_blob(&from, &digest);
             if there {
                 storage.link_blob(&name, &digest)?;

@@ -34,7 +34,7 @@ pub(crate) fn run(args: &Args, context: &Context) -> anyhow::Result<ExitCode> {
     let progress = progress::reporter(args.quiet);
     let image = store.distributable(&lease, &image, progress.as_ref())?;
     let manifest = image.descriptor();
-    let pushed = args.registry.client().push(
+    let pushed = args.registry.client()?.push(
         name,
         manifest,
         &store,

@@ -1,13 +1,20 @@
 //! `dhow registry`
 
+use std::io::Write;
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::Context as _;
-use dhow_registry_server::{Server, ServerOptions};
+use dhow_image::{Digest, ImageReference, TransferErrorKind};
+use dhow_registry_client::{Account, Client};
+use dhow_registry_server::{Server, ServerOptions, TlsFiles, Upstream, UpstreamError};
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::context::Context;
+use crate::registry_args::RegistryArgs;
 
 /// What to do.
 #[derive(clap::Args)]
@@ -19,15 +26,34 @@ pub(crate) struct Args {
 #[derive(clap::Subcommand)]
 enum Action {
     /// Answer requests until SIGTERM or SIGINT; images are kept in the directory `registry` under --root
-    Serve(ServeArgs),
+    Serve(Box<ServeArgs>),
 }
 
 #[derive(clap::Args)]
 struct ServeArgs {
-    /// The address to listen at; with port 0 the system chooses a free one. There are no passwords and no encryption, so whoever
-    /// reaches it can read and write
+    /// The address to listen at; with port 0 the system chooses a free one
     #[arg(long, value_name = "ADDRESS:PORT", default_value = "127.0.0.1:5000")]
     addr: String,
+    /// The file of names and passwords, as `htpasswd -B` writes it [default: everybody who reaches the address comes in]
+    #[arg(long, value_name = "FILE")]
+    htpasswd: Option<PathBuf>,
+    /// The certificate by which the registry proves who it is [default: nothing is encrypted]
+    #[arg(long, value_name = "FILE", requires = "tls_key")]
+    tls_cert: Option<PathBuf>,
+    /// The certificate's private key
+    #[arg(long, value_name = "FILE", requires = "tls_cert")]
+    tls_key: Option<PathBuf>,
+    /// Let nobody write
+    #[arg(long)]
+    read_only: bool,
+    /// Fetch what is not here from this registry, and keep it; nobody else can write
+    #[arg(long, value_name = "URL")]
+    proxy: Option<String>,
+    /// How many seconds to keep blobs that no manifest names, and uploads that nobody goes on with
+    #[arg(long, value_name = "SECONDS", default_value_t = 86_400, value_parser = clap::value_parser!(u64).range(1..))]
+    keep_unused: u64,
+    #[command(flatten)]
+    registry: RegistryArgs,
 }
 
 pub(crate) fn run(args: Args, context: &Context) -> anyhow::Result<ExitCode> {
@@ -36,10 +62,79 @@ pub(crate) fn run(args: Args, context: &Context) -> anyhow::Result<ExitCode> {
     }
 }
 
+impl ServeArgs {
+    fn options(&self, context: &Context) -> anyhow::Result<ServerOptions> {
+        let upstream = match &self.proxy {
+            Some(url) => Some(Arc::new(upstream(url, &self.registry)?) as Arc<dyn Upstream>),
+            None => None,
+        };
+        let tls = self.tls_cert.clone().zip(self.tls_key.clone());
+        Ok(ServerOptions {
+            root: context.root().join("registry"),
+            passwords: self.htpasswd.clone(),
+            tls: tls.map(|(certificate, key)| TlsFiles { certificate, key }),
+            read_only: self.read_only,
+            upstream,
+            unused_kept: Duration::from_secs(self.keep_unused),
+        })
+    }
+}
+
+/// Another registry, asked by the client that the other verbs use.
+struct Remote {
+    client: Client,
+    registry: String,
+}
+
+/// The registry at an address such as `https://registry-1.docker.io`. Plain HTTP is spoken where the address says so.
+fn upstream(url: &str, registry: &RegistryArgs) -> anyhow::Result<Remote> {
+    let account: Account = url.parse()?;
+    let mut options = registry.options()?;
+    if url.starts_with("http://") {
+        options.trust.insecure.push(account.registry().to_owned());
+    }
+    Ok(Remote {
+        client: Client::new(options),
+        registry: account.registry().to_owned(),
+    })
+}
+
+impl Remote {
+    fn reference(&self, repository: &str, name: &str) -> Result<ImageReference, UpstreamError> {
+        let separator = if name.contains(':') { '@' } else { ':' };
+        Ok(format!("{}/{repository}{separator}{name}", self.registry).parse()?)
+    }
+}
+
+impl Upstream for Remote {
+    fn manifest(
+        &self,
+        repository: &str,
+        name: &str,
+    ) -> Result<Option<(String, Vec<u8>)>, UpstreamError> {
+        match self.client.resolve(&self.reference(repository, name)?) {
+            Ok(found) => Ok(Some((
+                found.descriptor.media_type().to_string(),
+                found.bytes,
+            ))),
+            Err(error) if error.kind() == TransferErrorKind::NotFound => Ok(None),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    fn blob(
+        &self,
+        repository: &str,
+        digest: &Digest,
+        into: &mut dyn Write,
+    ) -> Result<bool, UpstreamError> {
+        let reference = self.reference(repository, &digest.to_string())?;
+        Ok(self.client.copy_blob(&reference, digest, into)?)
+    }
+}
+
 fn serve(args: &ServeArgs, context: &Context) -> anyhow::Result<ExitCode> {
-    let server = Server::open(&ServerOptions {
-        root: context.root().join("registry"),
-    })?;
+    let server = Server::open(&args.options(context)?)?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()

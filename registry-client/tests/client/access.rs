@@ -196,3 +196,27 @@ fn an_upload_that_is_lost_is_begun_anew() {
         .count();
     assert_eq!(begun, 4);
 }
+
+#[test]
+fn a_token_server_on_another_machine_is_not_told_a_password_in_the_clear() {
+    // Nobody has this address (RFC 5737), and nobody is asked there.
+    for realm in [
+        "http://192.0.2.1/token",
+        "https://me@127.0.0.1/token",
+        "ftp://127.0.0.1/",
+    ] {
+        let registry = Scripted::start(move |_, stream| {
+            let challenge = format!("Bearer realm=\"{realm}\",service=\"x\"");
+            respond(stream, 401, &[("WWW-Authenticate", &challenge)], b"");
+        });
+        let error = client(login())
+            .resolve(&name(registry.address, "app:1"))
+            .unwrap_err();
+        assert_eq!(error.kind(), TransferErrorKind::Denied, "{error}");
+        assert!(
+            error.to_string().contains("could be read on the way"),
+            "{error}"
+        );
+        assert_eq!(registry.requests().len(), 1);
+    }
+}

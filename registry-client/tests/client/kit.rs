@@ -224,6 +224,7 @@ impl Embedded {
         let dir = tempfile::tempdir().unwrap();
         let options = ServerOptions {
             root: dir.path().to_owned(),
+            ..ServerOptions::default()
         };
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(2)

@@ -1,8 +1,9 @@
 //! Images to the embedded registry and back.
 
-use crate::kit::{Blobs, Embedded, Known, anonymous, name};
-use dhow_image::{Digest, Platform, Silent, TransferErrorKind, Want};
+use crate::kit::{Blobs, Embedded, Known, Scripted, anonymous, name, respond};
+use dhow_image::{Descriptor, Digest, Platform, Silent, TransferErrorKind, Want};
 use dhow_registry_client::{BlobOutcome, Client, ClientOptions, Credentials};
+use oci_spec::image::MediaType;
 
 fn layers() -> Vec<Vec<u8>> {
     (0..5u8)
@@ -242,4 +243,37 @@ fn nobody_at_the_door_is_said_at_once() {
         "{error}"
     );
     assert!(begun.elapsed().as_secs() < 2);
+}
+
+#[test]
+fn a_layer_that_is_not_to_be_distributed_comes_from_where_its_maker_says_and_is_not_pushed() {
+    let layer = b"the maker's own".to_vec();
+    let served = layer.clone();
+    let maker = Scripted::start(move |request, stream| match request.path.as_str() {
+        "/gone" => respond(stream, 404, &[], b""),
+        _ => respond(stream, 200, &[], &served),
+    });
+    let source = Blobs::default();
+    let plain = source.image(std::slice::from_ref(&layer));
+    let text = String::from_utf8(source.get(&plain).unwrap()).unwrap();
+    let mut document: serde_json::Value = serde_json::from_str(&text).unwrap();
+    document["layers"][0]["mediaType"] =
+        "application/vnd.docker.image.rootfs.foreign.diff.tar.gzip".into();
+    let urls = ["gone", "layer"].map(|path| format!("http://{}/{path}", maker.address));
+    document["layers"][0]["urls"] = serde_json::json!(urls);
+    let manifest = source.put(MediaType::ImageManifest, document.to_string().as_bytes());
+    let registry = Embedded::start();
+    let reference = name(registry.address, "app:1");
+    let pushed = anonymous()
+        .push(&reference, &manifest, &source, &Known::default(), &Silent)
+        .unwrap();
+    assert_eq!(pushed.blobs.len(), 1);
+    let sink = Blobs::default();
+    anonymous()
+        .pull(&reference, &platform(), &sink, &Silent)
+        .unwrap();
+    let digest = Digest::of(&layer);
+    let descriptor = Descriptor::new(MediaType::ImageLayer, layer.len() as u64, digest);
+    assert_eq!(sink.get(&descriptor), Some(layer));
+    assert_eq!(maker.requests().len(), 2);
 }

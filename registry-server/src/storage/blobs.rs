@@ -63,7 +63,25 @@ impl Storage {
             .truncate(false)
             .write(true)
             .open(&link)?;
+        self.touch_blob(name, digest);
         Ok(())
+    }
+
+    /// Notes that somebody uses the blob of the repository now, so that it is not taken for forgotten. A hint.
+    pub(crate) fn touch_blob(&self, name: &RepositoryName, digest: &Digest) {
+        let link = std::fs::File::options()
+            .write(true)
+            .open(self.blob_link(name, digest));
+        if let Ok(link) = link {
+            let _ = link.set_modified(std::time::SystemTime::now());
+        }
+    }
+
+    /// How long nobody has used the blob of the repository.
+    pub(super) fn blob_age(&self, name: &RepositoryName, digest: &Digest) -> std::time::Duration {
+        let changed = std::fs::metadata(self.blob_link(name, digest)).and_then(|m| m.modified());
+        let age = changed.ok().and_then(|changed| changed.elapsed().ok());
+        age.unwrap_or_default()
     }
 
     /// Takes a blob out of the repository; whether it was in it. The content goes when no repository has it, at the next start.

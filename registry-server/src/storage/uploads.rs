@@ -108,10 +108,12 @@ impl Storage {
             return Err(UploadError::Mismatch(actual));
         }
         let path = self.blob_path(digest);
+        // Before the gate, where it would hold up others; what is there already is not needed, but may go until then.
+        upload.file.sync_all()?;
+        let _gate = self.gate();
         if path.exists() {
             remove(&upload.path)?;
         } else {
-            upload.file.sync_all()?;
             make_directories(parent(&path))?;
             fs_err::rename(&upload.path, &path)?;
             sync_directory(parent(&path))?;

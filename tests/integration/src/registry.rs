@@ -38,8 +38,15 @@ impl Registry {
     /// # Panics
     /// When it does not start.
     pub fn embedded() -> Self {
-        let sandbox = Sandbox::new();
-        let (child, address) = serve(&sandbox.path("root"));
+        Self::embedded_with(Sandbox::new(), &[])
+    }
+
+    /// The embedded registry with more arguments.
+    ///
+    /// # Panics
+    /// When it does not start.
+    pub fn embedded_with(sandbox: Sandbox, args: &[&str]) -> Self {
+        let (child, address) = serve(&sandbox.path("root"), args);
         Self {
             child,
             address,
@@ -145,6 +152,14 @@ impl Registry {
     /// # Panics
     /// When it does not stop with success within thirty seconds.
     pub fn restart(&mut self) {
+        self.restart_with(&[]);
+    }
+
+    /// The same, with more arguments.
+    ///
+    /// # Panics
+    /// As [`Registry::restart`].
+    pub fn restart_with(&mut self, args: &[&str]) {
         rustix::process::kill_process(self.process(), rustix::process::Signal::TERM)
             .expect("signal");
         let end = Instant::now() + PATIENCE;
@@ -156,7 +171,16 @@ impl Registry {
             std::thread::sleep(Duration::from_millis(10));
         };
         assert!(status.success(), "{status}");
-        (self.child, self.address) = serve(&self.sandbox.path("root"));
+        (self.child, self.address) = serve(&self.sandbox.path("root"), args);
+    }
+
+    /// Kills the registry for good.
+    ///
+    /// # Panics
+    /// When it cannot be killed.
+    pub fn stop(&mut self) {
+        self.child.kill().expect("kill");
+        self.child.wait().expect("wait");
     }
 
     /// Kills the embedded registry, and starts it again over the same directory.
@@ -166,7 +190,7 @@ impl Registry {
     pub fn kill_and_restart(&mut self) {
         self.child.kill().expect("kill");
         self.child.wait().expect("wait");
-        (self.child, self.address) = serve(&self.sandbox.path("root"));
+        (self.child, self.address) = serve(&self.sandbox.path("root"), &[]);
     }
 
     /// Asks with a method, a path, headers and a body, over a connection of its own.
@@ -448,11 +472,12 @@ pub fn noise(seed: u64, length: usize) -> Vec<u8> {
     bytes
 }
 
-fn serve(root: &Path) -> (Child, SocketAddr) {
+fn serve(root: &Path, args: &[&str]) -> (Child, SocketAddr) {
     let mut child = Command::new(program("dhow"))
         .arg("--root")
         .arg(root)
         .args(["registry", "serve", "--addr", "127.0.0.1:0"])
+        .args(args)
         .stdout(Stdio::piped())
         .spawn()
         .expect("start dhow");

@@ -1,0 +1,205 @@
+//! A registry that stands before another and keeps what was asked for: a pull-through cache.
+
+use std::collections::HashMap;
+use std::io::{self, Write};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use axum::http::StatusCode;
+use dhow_image::Digest;
+
+use crate::answer::{Code, Refusal};
+use crate::name::{ManifestName, RepositoryName};
+use crate::registry::Registry;
+use crate::route::{Endpoint, UploadId};
+use crate::storage::{Storage, StoredManifest, Upload, UploadError};
+
+/// Why another registry cannot be asked.
+pub type UpstreamError = Box<dyn std::error::Error + Send + Sync>;
+
+/// Another registry, as far as one that stands before it needs it. Calls may block.
+pub trait Upstream: Send + Sync {
+    /// The manifest that a tag or digest names in a repository, with its media type; none where there is no such manifest.
+    ///
+    /// # Errors
+    /// When it cannot be asked.
+    fn manifest(
+        &self,
+        repository: &str,
+        name: &str,
+    ) -> Result<Option<(String, Vec<u8>)>, UpstreamError>;
+
+    /// Writes a blob of a repository; whether there is such a blob. Its digest is checked by the caller.
+    ///
+    /// # Errors
+    /// When it cannot be asked, breaks off, or `into` takes no more.
+    fn blob(
+        &self,
+        repository: &str,
+        digest: &Digest,
+        into: &mut dyn Write,
+    ) -> Result<bool, UpstreamError>;
+}
+
+/// The upstream registry, and what is being fetched from it.
+pub(crate) struct Upstreams {
+    upstream: Arc<dyn Upstream>,
+    /// Who fetches a blob holds its lock, so that others wait instead of fetching it, too.
+    underway: Mutex<HashMap<Digest, Arc<tokio::sync::Mutex<()>>>>,
+}
+
+impl Upstreams {
+    pub(crate) fn new(upstream: Arc<dyn Upstream>) -> Self {
+        Self {
+            upstream,
+            underway: Mutex::default(),
+        }
+    }
+
+    /// Sees to it that what is asked for is here, if the upstream registry has it.
+    pub(crate) async fn provide(
+        &self,
+        registry: &Arc<Registry>,
+        endpoint: &Endpoint,
+    ) -> Result<(), Refusal> {
+        match endpoint {
+            Endpoint::Manifest(name, manifest) => {
+                let upstream = Arc::clone(&self.upstream);
+                let (name, manifest) = (name.clone(), manifest.clone());
+                registry
+                    .on_disk(move |storage| provide_manifest(storage, &*upstream, &name, &manifest))
+                    .await
+            }
+            Endpoint::Blob(name, digest) => self.provide_blob(registry, name, digest).await,
+            _ => Ok(()),
+        }
+    }
+
+    async fn provide_blob(
+        &self,
+        registry: &Arc<Registry>,
+        name: &RepositoryName,
+        digest: &Digest,
+    ) -> Result<(), Refusal> {
+        if registry.storage.has_blob(name, digest) {
+            return Ok(());
+        }
+        let lock = {
+            let mut underway = self.underway.lock().unwrap_or_else(PoisonError::into_inner);
+            Arc::clone(underway.entry(digest.clone()).or_default())
+        };
+        let held = lock.lock().await;
+        let upstream = Arc::clone(&self.upstream);
+        let (repository, wanted) = (name.clone(), digest.clone());
+        let fetched = registry
+            .on_disk(
+                move |storage| match storage.has_blob(&repository, &wanted) {
+                    true => Ok(()),
+                    false => fetch(storage, &*upstream, &repository, &wanted),
+                },
+            )
+            .await;
+        drop(held);
+        let mut underway = self.underway.lock().unwrap_or_else(PoisonError::into_inner);
+        // This one and the map's own: nobody waits.
+        if Arc::strong_count(&lock) <= 2 {
+            underway.remove(digest);
+        }
+        fetched
+    }
+}
+
+/// A tag is asked for each time, since it moves; what it stood for last serves while the upstream registry is away.
+fn provide_manifest(
+    storage: &Storage,
+    upstream: &dyn Upstream,
+    name: &RepositoryName,
+    manifest: &ManifestName,
+) -> Result<(), Refusal> {
+    if let ManifestName::Digest(digest) = manifest
+        && storage.has_manifest(name, digest)
+    {
+        return Ok(());
+    }
+    let found = match upstream.manifest(name.as_str(), &manifest.to_string()) {
+        Ok(found) => found,
+        Err(error) => {
+            tracing::warn!(%error, "upstream");
+            let kept = storage.manifest(name, manifest)?.is_some();
+            return if kept { Ok(()) } else { Err(away(&*error)) };
+        }
+    };
+    let tags = match manifest {
+        ManifestName::Tag(tag) => std::slice::from_ref(tag),
+        ManifestName::Digest(_) => &[],
+    };
+    let Some((media_type, bytes)) = found else {
+        for tag in tags {
+            storage.remove_tag(name, tag)?;
+        }
+        return Ok(());
+    };
+    let digest = match manifest {
+        ManifestName::Digest(digest) => digest.clone(),
+        ManifestName::Tag(_) => Digest::of(&bytes),
+    };
+    let stored = StoredManifest {
+        digest,
+        media_type,
+        bytes,
+    };
+    let _gate = storage.gate();
+    storage.put_manifest(name, &stored, tags, None)?;
+    Ok(())
+}
+
+fn fetch(
+    storage: &Storage,
+    upstream: &dyn Upstream,
+    name: &RepositoryName,
+    digest: &Digest,
+) -> Result<(), Refusal> {
+    let id = UploadId::new()?;
+    let mut upload = storage.begin_upload(name, &id, digest.algorithm())?;
+    let fetched = upstream.blob(name.as_str(), digest, &mut Appending(&mut upload));
+    match fetched {
+        Ok(true) => storage
+            .finish_upload(name, &mut upload, digest)
+            .map_err(|error| match error {
+                UploadError::Io(error) => error.into(),
+                UploadError::Mismatch(actual) => Refusal::new(
+                    Code::Unknown,
+                    format!("the upstream registry sent {actual} for {digest}"),
+                )
+                .status(StatusCode::BAD_GATEWAY),
+            }),
+        Ok(false) => {
+            storage.cancel_upload(name, &id)?;
+            Ok(())
+        }
+        Err(error) => {
+            storage.cancel_upload(name, &id)?;
+            Err(away(&*error))
+        }
+    }
+}
+
+fn away(error: &(dyn std::error::Error + Send + Sync)) -> Refusal {
+    Refusal::new(
+        Code::Unknown,
+        format!("the upstream registry cannot be asked: {error}"),
+    )
+    .status(StatusCode::BAD_GATEWAY)
+}
+
+struct Appending<'a>(&'a mut Upload);
+
+impl Write for Appending<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.append(bytes)?;
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
