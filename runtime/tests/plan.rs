@@ -195,6 +195,20 @@ fn exec_waits_for_nobody_and_mounts_nothing() {
     );
 }
 
+#[test]
+fn a_parameter_of_a_namespace_that_is_the_hosts_is_refused() {
+    let mut config = template(None);
+    config["linux"]["sysctl"] = json!({"net.ipv4.ip_forward": "1"});
+    for (path, good) in [("/proc/self/ns/net", false), ("/proc/self/ns/uts", true)] {
+        for namespace in config["linux"]["namespaces"].as_array_mut().unwrap() {
+            if namespace["type"] == "network" {
+                namespace["path"] = json!(path);
+            }
+        }
+        assert_eq!(plan(&config).is_ok(), good, "{path}");
+    }
+}
+
 fn has(config: &Value, wanted: impl Fn(&Step) -> bool) -> bool {
     let plan = plan(config).expect("a plan");
     plan.steps().iter().any(|planned| wanted(&planned.step))

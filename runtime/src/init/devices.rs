@@ -66,7 +66,17 @@ fn make(root: &RootDir, parent: &OwnedFd, node: &DeviceNode) -> Result<(), StepE
         Err(Errno::EXIST) => {
             let found = rustix::fs::statat(parent, name, AtFlags::SYMLINK_NOFOLLOW).doing(what)?;
             let same = FileType::from_raw_mode(found.st_mode) == kind && found.st_rdev == number;
-            if same { Ok(()) } else { bind(root, node) }
+            // An empty file is what a bind mount of an earlier container left.
+            let is_empty = FileType::from_raw_mode(found.st_mode) == FileType::RegularFile
+                && found.st_size == 0;
+            match (same, is_empty) {
+                (true, _) => Ok(()),
+                (false, true) => bind(root, node),
+                (false, false) => Err(StepError::other(format!(
+                    "{}: there is something else at its place",
+                    what()
+                ))),
+            }
         }
         Err(Errno::PERM) => bind(root, node),
         Err(errno) => Err(StepError::system(what(), errno)),

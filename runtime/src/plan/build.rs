@@ -79,6 +79,17 @@ impl Namespaces {
             .map(|(_, path)| path)
     }
 
+    /// Whether the container has one that is not this process's too: a path may lead there.
+    fn has_of_its_own(&self, flag: u64) -> bool {
+        let Some(path) = self.joins(flag) else {
+            return self.makes(flag);
+        };
+        let own = format!("/proc/self/ns/{}", NamespaceKind(flag).name());
+        let of = |path: &Path| rustix::fs::stat(path).map(|stat| (stat.st_dev, stat.st_ino));
+        // One that cannot be looked at cannot be joined either, which will be said then.
+        of(path).ok() != of(Path::new(&own)).ok()
+    }
+
     fn has(&self, flag: u64) -> bool {
         self.makes(flag) || self.joins(flag).is_some()
     }
@@ -513,7 +524,7 @@ fn check_sysctl(key: &str, namespaces: &Namespaces) -> Result<(), SpecError> {
             what: format!("linux.sysctl {key:?} is not in a separate kernel namespace"),
         });
     };
-    if namespaces.has(needed) {
+    if namespaces.has_of_its_own(needed) {
         return Ok(());
     }
     Err(SpecError::Invalid {
