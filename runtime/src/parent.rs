@@ -222,8 +222,12 @@ impl Parent<'_> {
         owner: Option<u32>,
     ) -> Result<(), Error> {
         let cgroup = Cgroup::create(&self.cgroup_request(driver, path), self.limits)?;
-        self.record.cgroup = Some(cgroup.record());
-        self.resources.cgroup = Some(cgroup.record());
+        let located = self.record.cgroup.replace(cgroup.record());
+        let is_whole = located.is_some_and(|all| all.places.len() == cgroup.record().places.len());
+        self.resources.cgroup = Some(match is_whole {
+            true => cgroup.record(),
+            false => cgroup.shown()?,
+        });
         let cgroup = self.cgroup.insert(cgroup);
         if let Some(owner) = owner {
             cgroup.give(owner)?;

@@ -190,6 +190,18 @@ pub(super) fn directories(
         .collect()
 }
 
+/// Where the calling process is in each of the hierarchies.
+///
+/// # Errors
+/// When /proc is not there.
+pub(super) fn own(hierarchies: &[Hierarchy]) -> Result<Vec<Option<PathBuf>>, CgroupError> {
+    let own = own_cgroups("/proc/self/cgroup")?;
+    Ok(hierarchies
+        .iter()
+        .map(|hierarchy| own_directory(hierarchy, own))
+        .collect())
+}
+
 /// The directory of a process's cgroup under a hierarchy's mount, from the text of its /proc/PID/cgroup.
 pub(super) fn own_directory(hierarchy: &Hierarchy, text: &[u8]) -> Option<PathBuf> {
     let own = text.split(|byte| *byte == b'\n').find_map(|line| {

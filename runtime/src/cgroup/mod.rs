@@ -334,6 +334,29 @@ impl Cgroup {
         Ok(Self::of(places, record.unit.clone()))
     }
 
+    /// The directories that a container is shown: its own, and in a hierarchy where it has none that of the calling process, in
+    /// which it will be.
+    ///
+    /// # Errors
+    /// When /proc is not there.
+    pub fn shown(&self) -> Result<CgroupRecord, CgroupError> {
+        let mut record = self.record();
+        let hierarchies = hierarchies::mounted()?;
+        for (hierarchy, directory) in hierarchies.iter().zip(hierarchies::own(&hierarchies)?) {
+            let known = record
+                .places
+                .iter()
+                .any(|place| place.controllers == hierarchy.controllers);
+            if let Some(directory) = directory.filter(|_| !known) {
+                record.places.push(PlaceRecord {
+                    controllers: hierarchy.controllers.clone(),
+                    directory,
+                });
+            }
+        }
+        Ok(record)
+    }
+
     /// What [`Cgroup::open`] needs.
     pub fn record(&self) -> CgroupRecord {
         let places = self

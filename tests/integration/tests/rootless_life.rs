@@ -210,3 +210,21 @@ fn the_runtimes_file_is_out_of_reach_without_the_power_to_mount() {
     );
     assert_eq!(fs_err::read(stranger.runtime()).expect("read"), before);
 }
+
+#[test]
+fn the_cgroups_that_it_stays_in_are_shown() {
+    let sandbox = Sandbox::new();
+    let stranger = Stranger::new(&sandbox);
+    let own = fs_err::read_dir("/sys/fs/cgroup").expect("cgroups");
+    let controllers: Vec<String> = own
+        .map(|entry| entry.expect("entry").path())
+        .filter(|place| !place.is_symlink() && place.join("tasks").is_file())
+        .filter_map(|place| place.file_name()?.to_str().map(str::to_owned))
+        .collect();
+    let bundle = stranger.bundle("ls /sys/fs/cgroup");
+    let said = bundle.run().ok();
+    assert!(!said.is_empty());
+    for controller in controllers {
+        assert!(said.contains(&controller), "{controller}: {said}");
+    }
+}
