@@ -287,6 +287,7 @@ impl Init {
                 .doing(|| crate::parent::setting_oom_score_adj(*value)),
             Step::JoinContainer { namespaces } => self.join_container(*namespaces),
             Step::UnshareCgroup => namespaces::unshare_cgroup(),
+            Step::UnshareIpc => namespaces::unshare_ipc(),
             Step::UnshareTime { offsets } => namespaces::unshare_time(offsets),
             Step::BecomeRoot => {
                 identity::become_root()?;

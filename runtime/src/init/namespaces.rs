@@ -57,6 +57,10 @@ pub(super) fn unshare_cgroup() -> Result<(), StepError> {
     namespace::unshare(namespace::CGROUP).doing(|| "make a cgroup namespace".to_owned())
 }
 
+pub(super) fn unshare_ipc() -> Result<(), StepError> {
+    namespace::unshare(namespace::IPC).doing(|| "make an ipc namespace".to_owned())
+}
+
 /// Makes a time namespace, moves its clocks and enters it, in this order: nobody may be in it when they are moved.
 pub(super) fn unshare_time(offsets: &[(String, i64, u32)]) -> Result<(), StepError> {
     namespace::unshare(namespace::TIME).doing(|| "make a time namespace".to_owned())?;

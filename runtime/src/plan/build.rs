@@ -178,7 +178,11 @@ impl InitPlan {
         }
         let between = namespaces.take_a_process_between();
         // Cgroup namespaces take the cgroup that one is in, and time namespaces their offsets, so init makes them itself.
-        let new = namespaces.new & !(namespace::CGROUP | namespace::TIME);
+        let mut new = namespaces.new & !(namespace::CGROUP | namespace::TIME);
+        if namespaces.has(namespace::USER) {
+            // Its message queues belong to who makes it, which is to be the root that init becomes.
+            new &= !namespace::IPC;
+        }
         let joined_pid = namespaces.joins(namespace::PID);
         if let Some(path) = joined_pid.filter(|_| !between) {
             let path = path.clone();
@@ -309,6 +313,9 @@ impl InitPlan {
         }
         if namespaces.has(namespace::USER) {
             init(Step::BecomeRoot);
+            if namespaces.makes(namespace::IPC) {
+                init(Step::UnshareIpc);
+            }
         }
         init(Step::NewSession);
         if !request.no_new_keyring {

@@ -273,6 +273,8 @@ pub enum Step {
     UnshareTime { offsets: Vec<(String, i64, u32)> },
     /// Becomes root of the user namespace.
     BecomeRoot,
+    /// Makes an ipc namespace of which that root owns what there is to own.
+    UnshareIpc,
     /// Leaves the caller's session.
     NewSession,
     /// Leaves the caller's session keyring for one of this name, made with the SELinux label if there is one.

@@ -12,6 +12,7 @@ pub struct Docker {
     // Ended before the sandbox's files go.
     enclosure: Enclosure,
     socket: PathBuf,
+    option: Option<&'static str>,
     sandbox: Sandbox,
 }
 
@@ -21,13 +22,43 @@ impl Docker {
     /// # Panics
     /// When it does not start (package docker.io).
     pub fn new() -> Self {
+        Self::with_options(Sandbox::new(), None)
+    }
+
+    /// The same, with containers whose root is somebody else on the host (`--userns-remap`).
+    ///
+    /// # Panics
+    /// When it does not start (package docker.io).
+    pub fn with_other_ids() -> Self {
         let sandbox = Sandbox::new();
+        // The ids of somebody who is on every machine; the machine's own lists of them stay as they are.
+        for file in ["subuid", "subgid"] {
+            sandbox.write(file, "nobody:300000:65536\n");
+        }
+        // Who is root in there comes this way, too.
+        let passable = std::os::unix::fs::PermissionsExt::from_mode(0o711);
+        fs_err::set_permissions(sandbox.path(""), passable).expect("a directory of one's own");
+        Self::with_options(sandbox, Some("--userns-remap=nobody:nogroup"))
+    }
+
+    fn with_options(sandbox: Sandbox, option: Option<&'static str>) -> Self {
         let enclosure = Enclosure::new(&sandbox.path(""));
         let docker = Self {
             socket: sandbox.path("docker.sock"),
+            option,
             enclosure,
             sandbox,
         };
+        if option.is_some() {
+            let place = docker.sandbox.path("");
+            let place = place.display();
+            docker
+                .enclosure
+                .shell(&format!(
+                    "for file in subuid subgid; do mount --bind {place}/$file /etc/$file || exit; done"
+                ))
+                .ok();
+        }
         docker.start_with_default("runc");
         let tar = base_image("busybox");
         let tar = tar.to_str().expect("a path in UTF-8");
@@ -65,7 +96,8 @@ impl Docker {
             .arg(format!("/{}", self.enclosure.cgroup()))
             .args(["--bridge=none", "--iptables=false", "--ip6tables=false"])
             .args(["--ip-forward=false", "--ip-masq=false"])
-            .args(["--userland-proxy=false", "--log-level=error"]);
+            .args(["--userland-proxy=false", "--log-level=error"])
+            .args(self.option);
         let log = path("docker.log");
         self.enclosure.daemon(daemon, &log);
         self.enclosure

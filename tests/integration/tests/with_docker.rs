@@ -319,6 +319,65 @@ fn looks_from_inside_as_over_runc() {
     docker.nothing_is_left();
 }
 
+/// The same for containers whose root is nobody on the host.
+const AS_OVER_RUNC_WITH_OTHER_IDS: &[(&[&str], &str)] = &[
+    (
+        &[],
+        "id; cat /proc/self/uid_map; touch /x; ls -ln /x | cut -c1-34; grep Cap /proc/self/status",
+    ),
+    (&["-t"], "tty; ls -ln /dev/console | cut -c1-34"),
+    (&[], "stat -c %u /dev/mqueue /dev/shm /dev/pts /dev/null"),
+    (
+        &["--read-only", "--tmpfs=/t", "--device=/dev/fuse"],
+        "touch /t/x; touch /x; ls -ln /dev/fuse | cut -c1-34",
+    ),
+    (
+        &[
+            "--sysctl=net.ipv4.ip_forward=1",
+            "--sysctl=kernel.msgmax=9000",
+        ],
+        "cat /proc/sys/net/ipv4/ip_forward /proc/sys/kernel/msgmax",
+    ),
+    (
+        &["--memory=32m", "--volume=/anon", "--user=5"],
+        "cat /sys/fs/cgroup/memory/memory.limit_in_bytes; ls -lnd /anon | cut -c1-34; id",
+    ),
+    (&["--userns=host"], "cat /proc/self/uid_map"),
+];
+
+#[test]
+fn maps_ids_as_over_runc() {
+    let docker = Docker::with_other_ids();
+    for (options, script) in AS_OVER_RUNC_WITH_OTHER_IDS {
+        let [runc, dhow] = ["runc", "dhow"].map(|name| docker.run_with(name, options, script));
+        assert_eq!(
+            (runc.status, &runc.stdout),
+            (dhow.status, &dhow.stdout),
+            "{options:?} {script}: {} {}",
+            runc.stderr,
+            dhow.stderr
+        );
+    }
+    let options = ["--network=none", "--memory=32m"];
+    docker.background("one", &options, "sleep 1000");
+    let exec = |words: &[&str]| docker.docker([&["exec"], words].concat());
+    assert_eq!(
+        exec(&["one", "cat", "/proc/self/uid_map"]).ok(),
+        "         0     300000      65536"
+    );
+    assert_eq!(
+        exec(&["-t", "-u", "nobody", "one", "tty"]).ok(),
+        "/dev/pts/0"
+    );
+    docker
+        .docker(["update", "--memory=64m", "--memory-swap=-1", "one"])
+        .ok();
+    docker.docker(["pause", "one"]).ok();
+    docker.docker(["unpause", "one"]).ok();
+    docker.docker(["rm", "-f", "one"]).ok();
+    docker.nothing_is_left();
+}
+
 #[test]
 fn confines_and_shares_as_asked() {
     let docker = Docker::new();

@@ -304,7 +304,7 @@ const AS_OVER_RUNC: &[(&[&str], &str)] = &[
     ),
     (
         &["--uidmap=0:100000:65536", "--gidmap=0:100000:65536"],
-        "id; cat /proc/self/uid_map; touch /x; ls -ln /x | cut -c1-40; grep Cap /proc/self/status",
+        "id; cat /proc/self/uid_map; touch /x; ls -ln /x | cut -c1-40; stat -c %u /dev/mqueue; grep Cap /proc/self/status",
     ),
     (
         &["--uidmap=0:100000:65536", "--tty"],
