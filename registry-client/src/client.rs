@@ -15,6 +15,7 @@ use crate::login;
 use crate::manifest::{self, Resolved};
 use crate::pull::{Pull, Pulled};
 use crate::push::{Push, Pushed};
+use crate::referrers;
 use crate::registries::{Place, Registries};
 use crate::repository::{Access, Repository};
 use crate::tls::Trust;
@@ -180,6 +181,32 @@ impl Client {
             }
         }
         Err(together(reference, failures))
+    }
+
+    /// The manifests of the reference's repository that have `subject` as their subject, of one type of artifact or of all. Registries
+    /// without this list are asked for the tag that takes its place.
+    ///
+    /// # Errors
+    /// When the registry cannot be asked, or answers with something else.
+    pub fn referrers(
+        &self,
+        reference: &ImageReference,
+        subject: &Digest,
+        artifact_type: Option<&str>,
+    ) -> Result<Vec<Descriptor>, TransferError> {
+        let mut places = self
+            .options
+            .registries
+            .places(reference, Access::Pull, false)?;
+        // A mirror need not have what came later; the registry itself is asked.
+        let place = places.remove(places.len() - 1);
+        let repository = self.repository(&place, reference, Access::Pull)?;
+        let found = referrers::list(&repository, subject, artifact_type)?;
+        let each = found.into_iter().map(serde_json::from_value);
+        each.collect::<Result<_, _>>().map_err(|error| {
+            let message = format!("reading what refers to {subject}");
+            TransferError::caused(TransferErrorKind::Corrupt, message, error)
+        })
     }
 
     /// Writes a blob of the reference's repository as it comes; whether there is such a blob. Its digest is not checked.

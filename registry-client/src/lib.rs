@@ -14,6 +14,7 @@ mod manifest;
 mod parallel;
 mod pull;
 mod push;
+mod referrers;
 mod refusal;
 mod registries;
 mod repository;

@@ -11,6 +11,7 @@ use ureq::http::{Method, StatusCode, header};
 
 use crate::manifest::{self, ACCEPTED, CONTENT_DIGEST, LARGEST};
 use crate::parallel;
+use crate::referrers::{self, SUBJECT};
 use crate::refusal::refused;
 use crate::repository::{Ask, Repository, drain, text};
 use crate::transport::Payload;
@@ -174,6 +175,7 @@ impl Push<'_> {
             return Err(refused("pushing", &self.reference.familiar(), response));
         }
         self.repository.moved(bytes.len() as u64);
+        let listed = text(&response, SUBJECT).is_some();
         match text(&response, CONTENT_DIGEST) {
             Some(said) if said != digest.to_string() => Err(TransferError::new(
                 TransferErrorKind::Corrupt,
@@ -184,7 +186,12 @@ impl Push<'_> {
             )),
             _ => {
                 drain(response);
-                Ok(())
+                match referrers::subject(bytes)? {
+                    Some(subject) if !listed => {
+                        referrers::add(self.repository, &subject, manifest, bytes)
+                    }
+                    _ => Ok(()),
+                }
             }
         }
     }

@@ -193,6 +193,31 @@ impl<'a> Repository<'a> {
         )))
     }
 
+    /// Where the next page of a list is: distribution-spec, "Pagination", and RFC 8288.
+    pub(crate) fn next_page(
+        &self,
+        response: &Response<Body>,
+        url: &str,
+        doing: &str,
+    ) -> Result<Option<String>, TransferError> {
+        let Some(link) = text(response, header::LINK).and_then(|link| {
+            let (target, parameters) = link.trim().strip_prefix('<')?.split_once('>')?;
+            parameters.contains("next").then_some(target)
+        }) else {
+            return Ok(None);
+        };
+        let next = resolve(url, link).filter(|next| self.endpoint.owns(next));
+        next.map(Some).ok_or_else(|| {
+            TransferError::new(
+                TransferErrorKind::Other,
+                format!(
+                    "{doing}: {} points elsewhere for the rest of the list",
+                    self.registry()
+                ),
+            )
+        })
+    }
+
     /// Where an answer points to.
     pub(crate) fn location(
         &self,

@@ -5,4 +5,5 @@
 mod access;
 mod hostile;
 mod kit;
+mod referrers;
 mod round_trip;
