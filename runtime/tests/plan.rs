@@ -352,6 +352,15 @@ fn exec_keeps_to_processors_before_and_after_the_cgroup() {
         &names(&exec, Carrier::Intermediate),
         &["JoinCgroup", "SetCpuAffinity", "JoinContainer"],
     );
+    // And in the container's group of caches, if it has one.
+    let mut linux = bundle.linux().cloned().expect("a Linux section");
+    let group = serde_json::from_value(json!({"schemata": ["L3:0=f"]})).expect("a group");
+    linux.set_intel_rdt(Some(group));
+    let exec = exec.in_resctrl(Some(&linux), "c").expect("a plan");
+    assert_order(
+        &names(&exec, Carrier::Parent),
+        &["Clone", "JoinResctrl", "AwaitProgram"],
+    );
     // It says nothing of a container's first process.
     assert!(!has(&config, |step| matches!(
         step,

@@ -103,6 +103,7 @@ pub fn exec(runtime: &Runtime, id: &str, options: &ExecOptions) -> Result<Outcom
         },
         (!record.no_new_keyring).then(|| keyring_name(&record.id)),
     )?
+    .in_resctrl(spec.linux().as_ref(), &record.id)?
     .within(bounding_set());
     let mut resources = Resources {
         target: Some(target),

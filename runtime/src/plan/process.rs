@@ -4,8 +4,9 @@ use std::path::PathBuf;
 
 use oci_spec::runtime::{Capabilities, Linux, LinuxCapabilities, PosixRlimitType};
 
+use super::resctrl::resctrl_group;
 use super::step::{CapabilityBits, Carrier, HookKind, LabelModule, Step};
-use super::{InitPlan, scheduling};
+use super::{InitPlan, PlannedStep, scheduling};
 use crate::capabilities;
 use crate::spec::{Process, SpecError};
 
@@ -261,6 +262,24 @@ impl CapabilityBits {
 }
 
 impl InitPlan {
+    /// The plan of a process in a running container of this id, which joins the container's group of resctrl if it has one.
+    ///
+    /// # Errors
+    /// When that group cannot be.
+    pub fn in_resctrl(mut self, linux: Option<&Linux>, id: &str) -> Result<Self, SpecError> {
+        let Some(asked) = linux.and_then(|linux| linux.intel_rdt().as_ref()) else {
+            return Ok(self);
+        };
+        let step = Step::JoinResctrl(resctrl_group(asked, id)?);
+        let made = self.steps.iter().position(|planned| {
+            planned.carrier == Carrier::Parent && matches!(planned.step, Step::Clone { .. })
+        });
+        let carrier = Carrier::Parent;
+        let at = made.map_or(self.steps.len(), |made| made + 1);
+        self.steps.insert(at, PlannedStep { carrier, step });
+        Ok(self)
+    }
+
     /// The plan without the capabilities that `available` (this process's bounding set) lacks.
     #[must_use]
     pub fn within(mut self, available: u64) -> Self {
