@@ -37,7 +37,7 @@ test-vm: build
 # What the tests need from the distribution.
 packages:
 	scripts/packages.sh busybox-static mmdebstrap docker-registry openssl skopeo gcc libc6-dev libseccomp-dev e2fsprogs xfsprogs mount procps util-linux iproute2 uidmap \
-	  podman buildah docker.io containerd runc curl
+	  podman buildah docker.io containerd runc curl strace
 
 install: build
 	install -d $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(PREFIX)/share/man/man1 \

@@ -75,6 +75,38 @@ impl Directory {
             .map_err(|errno| self.refused(file, value, errno))
     }
 
+    /// Writes what `value` gives to a file that says nothing.
+    pub(super) fn fill(
+        &self,
+        file: &str,
+        value: impl FnOnce() -> Result<String, CgroupError>,
+    ) -> Result<(), CgroupError> {
+        let cannot_read = |errno: Errno| CgroupError::Read {
+            file: self.path.join(file),
+            source: errno.into(),
+        };
+        let fd = match self.open(file, OFlags::RDWR) {
+            // Somebody else's, and filled by them.
+            Err(Errno::ACCESS | Errno::PERM | Errno::ROFS)
+                if !self.read(file)?.trim().is_empty() =>
+            {
+                return Ok(());
+            }
+            answer => answer.map_err(cannot_read)?,
+        };
+        let mut now = [0; 64];
+        let length = rustix::io::read(&fd, &mut now).map_err(cannot_read)?;
+        if !now[..length].trim_ascii().is_empty() {
+            return Ok(());
+        }
+        let value = value()?;
+        let value = value.trim();
+        match rustix::io::write(&fd, value.as_bytes()) {
+            Ok(_) => Ok(()),
+            Err(errno) => Err(self.refused(file, value, errno)),
+        }
+    }
+
     /// The error for a value that was not taken.
     pub(super) fn refused(&self, file: &str, value: &str, errno: Errno) -> CgroupError {
         CgroupError::Write {

@@ -100,15 +100,14 @@ fn fill_cpuset(hierarchy: &Hierarchy, directory: &Directory) -> Result<(), Cgrou
     };
     let parent = Directory::new(parent.to_owned());
     for file in ["cpuset.cpus", "cpuset.mems"] {
-        if !directory.read(file)?.trim().is_empty() {
-            continue;
-        }
-        let mut value = parent.read(file)?;
-        if value.trim().is_empty() {
+        directory.fill(file, || {
+            let value = parent.read(file)?;
+            if !value.trim().is_empty() {
+                return Ok(value);
+            }
             fill_cpuset(hierarchy, &parent)?;
-            value = parent.read(file)?;
-        }
-        directory.write(file, value.trim())?;
+            parent.read(file)
+        })?;
     }
     Ok(())
 }

@@ -107,8 +107,8 @@ fn open_null() -> Result<OwnedFd, StepError> {
 
 /// A read-only file system with nothing in it.
 fn empty_directory() -> Result<Tree, StepError> {
-    let option = |key: &str, value: &str| (key.to_owned(), Some(value.to_owned()));
-    let data = [option("size", "0"), option("nr_inodes", "1")];
+    // The only inode is the directory itself.
+    let data = [("nr_inodes".to_owned(), Some("1".to_owned()))];
     let attributes = attr::ATTR_RDONLY | attr::ATTR_NOSUID | attr::ATTR_NODEV | attr::ATTR_NOEXEC;
     Tree::filesystem("tmpfs", "tmpfs", &data, attributes)
         .map_err(|error| StepError::other(format!("make an empty directory: {error}")))
