@@ -1,6 +1,6 @@
 //! The runtime in a container of its own: with power over its part of the cgroups, without, and as a user without privileges.
 
-use dhow_integration_tests::{Bundle, Sandbox, program};
+use dhow_integration_tests::{Bundle, Podman, Sandbox, program};
 use serde_json::{Value, json};
 
 /// What is between an outer container and one in it.
@@ -200,5 +200,48 @@ fn a_user_of_a_container_is_told_what_is_in_the_way() {
         ran.stderr.contains("allows no new user namespaces"),
         "{}",
         ran.stderr
+    );
+}
+
+#[test]
+fn a_container_of_podmans_and_runcs_has_containers() {
+    let sandbox = Sandbox::new();
+    let name = format!("/dhow-test-{}-nested", std::process::id());
+    let bundle = outer(&sandbox, "true", false, |config| {
+        says("id -u; cat /sys/fs/cgroup/pids/pids.max 2>/dev/null || cat /sys/fs/cgroup/pids.max")(
+            config,
+        );
+        config["linux"]["resources"] = json!({"pids": {"limit": 17}});
+        config["linux"]["cgroupsPath"] = json!(name);
+    });
+    let podman = Podman::with_runtime("/usr/sbin/runc".into());
+    let inner = format!("{}:/inner", bundle.path("rootfs/inner").display());
+    let runtime = format!("{}:/dhow-runtime:ro", program("dhow-runtime").display());
+    let script = "cd /inner; /dhow-runtime run one";
+    // What --privileged gives, without a limit that this machine's root cannot raise.
+    let privileged = [
+        "--cap-add",
+        "all",
+        "--security-opt",
+        "seccomp=unconfined",
+        "--security-opt",
+        "unmask=all",
+    ];
+    let cgroups = [
+        "--cgroupns",
+        "host",
+        "--volume",
+        "/sys/fs/cgroup:/sys/fs/cgroup:rw",
+    ];
+    let volumes = ["--volume", &inner, "--volume", &runtime];
+    let said = podman.run(&[&privileged[..], &cgroups, &volumes].concat(), script);
+    assert_eq!(said.ok(), "0\n17");
+    // With the view of cgroups that containers have.
+    let words = podman
+        .run(&[&privileged[..], &volumes].concat(), script)
+        .fails(1);
+    assert!(
+        words.contains("cannot make the cgroup") && words.contains("Read-only"),
+        "{words}"
     );
 }
