@@ -2,6 +2,7 @@
 
 mod build;
 mod devices;
+mod enter_last;
 pub mod mount_options;
 mod mounts;
 mod net_devices;

@@ -378,3 +378,44 @@ fn a_filter_that_asks_hands_its_listener_over() {
         &["AwaitStart", "LoadSeccomp", "SendSeccompFd", "Execute"],
     );
 }
+
+/// Others in the pid namespace see init only when it has nothing of the host's left, where the kernel makes that possible.
+#[test]
+fn a_pid_namespace_of_others_is_entered_when_the_host_is_left() {
+    let mut config = template(None);
+    for namespace in config["linux"]["namespaces"].as_array_mut().unwrap() {
+        if namespace["type"] == "pid" {
+            namespace["path"] = json!("/proc/1/ns/pid");
+        }
+    }
+    let last = plan(&config).unwrap();
+    if !rustix::process::geteuid().is_root()
+        || names(&last, Carrier::Parent).contains(&"EnterPidNamespace".to_owned())
+    {
+        // Before Linux 6.17, and without privileges.
+        return;
+    }
+    assert_order(
+        &names(&last, Carrier::Intermediate),
+        &[
+            "Hide",
+            "JoinNamespace",
+            "JoinCgroup",
+            "Mount",
+            "PivotRoot",
+            "Clone",
+        ],
+    );
+    assert_order(
+        &names(&last, Carrier::Init),
+        &["NewSession", "DropBounding", "AwaitStart", "Execute"],
+    );
+    // Hooks are to know init from the beginning.
+    config["hooks"] = json!({"createRuntime": [{"path": "/bin/true"}]});
+    let first = plan(&config).unwrap();
+    assert_order(
+        &names(&first, Carrier::Parent),
+        &["EnterPidNamespace", "Clone", "RunHooks"],
+    );
+    assert_eq!(first.of(Carrier::Intermediate).count(), 0);
+}

@@ -198,6 +198,8 @@ fn cannot_make(namespaces: u64, errno: Errno) -> Error {
 /// The intermediate's steps: enters namespaces, and makes init from there. Both it and
 /// init go on from here.
 fn intermediate(plan: &InitPlan, mut init: Init) -> ! {
+    // As in init: modes are given in full.
+    rustix::process::umask(rustix::fs::Mode::empty());
     let mut made = None;
     for step in plan.of(Carrier::Intermediate) {
         let done = match step {

@@ -123,6 +123,10 @@ impl InitPlan {
         plan.parent_steps(spec, &linux, &namespaces, request, mounts.before)?;
         plan.namespace_steps(spec, &linux, &namespaces, request)?;
         plan.file_system_steps(bundle, &linux, mounts.mounts, request)?;
+        // Who is in between takes up room beside init for a moment.
+        if !may_have_one_process_only(&linux) {
+            plan.enter_pid_namespace_last();
+        }
         let tail = process_steps(&ProcessRequest {
             process,
             linux: Some(&linux),
@@ -479,6 +483,11 @@ fn mount_steps(
 /// The name of a container's session keyring: runc's.
 pub(crate) fn keyring_name(id: &str) -> String {
     format!("_ses.{id}")
+}
+
+fn may_have_one_process_only(linux: &Linux) -> bool {
+    let pids = linux.resources().as_ref().and_then(|of| of.pids().as_ref());
+    pids.is_some_and(|pids| pids.limit() == 1)
 }
 
 /// Whether the parent has something to do with init before it may go on.

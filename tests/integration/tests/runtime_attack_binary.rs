@@ -213,5 +213,12 @@ fn nothing_of_the_host_is_seen_of_who_comes_in() {
             .bundle
             .runtime(["exec", attacker.bundle.id(), "true"]);
     }
+    let mut bundle = sandbox.bundle("ls -d /proc/[0-9]* | wc -l; cat /proc/1/comm; umask");
+    join_pid_namespace(&mut bundle, attacker.pid());
+    for _ in 0..30 {
+        // Its procfs is of the namespace that it joined.
+        let out = bundle.run().ok();
+        assert!(out.contains("\nattacker\n"), "{out}");
+    }
     assert!(!attacker.has_come_to("host"), "{}", attacker.log());
 }
