@@ -4,7 +4,7 @@ use std::collections::HashSet;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use oci_spec::runtime::{Linux, LinuxNamespace, LinuxNamespaceType};
+use oci_spec::runtime::{Linux, LinuxNamespace, LinuxNamespaceType, LinuxResources};
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 
@@ -122,15 +122,40 @@ pub fn parse(text: &[u8], path: &Path) -> Result<Spec, SpecError> {
         path: path.to_owned(),
         source,
     };
-    match serde_json::from_slice(text) {
-        Ok(spec) => Ok(spec),
+    let mut spec: Spec = match serde_json::from_slice(text) {
+        Ok(spec) => spec,
         Err(first) => {
             let mut value: serde_json::Value = serde_json::from_slice(text).map_err(parse_error)?;
             if !value.get_mut("process").is_some_and(adapt_process) {
                 return Err(parse_error(first));
             }
-            reparse(&value).map_err(parse_error)
+            reparse(&value).map_err(parse_error)?
         }
+    };
+    if let Some(linux) = spec.linux_mut()
+        && has_pids_zero(linux.resources().as_ref())
+        && let Some(mut resources) = linux.resources().clone()
+    {
+        drop_unsaid_pids(&mut resources, text, "/linux/resources/pids/limit");
+        linux.set_resources(Some(resources));
+    }
+    Ok(spec)
+}
+
+fn has_pids_zero(resources: Option<&LinuxResources>) -> bool {
+    let pids = resources.and_then(|resources| resources.pids().as_ref());
+    pids.is_some_and(|pids| pids.limit() == 0)
+}
+
+/// Takes away a limit on processes that does not say how many. It is none (config-linux.md, "PIDs"), but our type has a 0 for it, which is
+/// a limit. `pointer` leads to the number in the document.
+pub fn drop_unsaid_pids(resources: &mut LinuxResources, document: &[u8], pointer: &str) {
+    if !has_pids_zero(Some(resources)) {
+        return;
+    }
+    let value: Option<serde_json::Value> = serde_json::from_slice(document).ok();
+    if value.is_some_and(|value| value.pointer(pointer).is_none()) {
+        resources.set_pids(None);
     }
 }
 

@@ -6,6 +6,9 @@
 //! could not be made, knows neither hybrid hosts nor v2 devices, and brings a regex engine into a program that is to stay
 //! small; later lines bring an async D-Bus client.
 //!
+//! With the systemd driver the directory is a scope's, which systemd makes; its limits are written here too, and so hold exactly
+//! where a property of systemd's is coarser or missing.
+//!
 //! Who pays: memory is charged to the cgroup in which a process touches it first. So limits are set before anybody is in
 //! the cgroup, and whatever costs memory (reading the bundle, compiling the filter) is done by the parent outside; then a
 //! container starts in few MiB.

@@ -249,8 +249,10 @@ fn read_resources(path: &Path) -> Result<LinuxResources, Error> {
     } else {
         text = std::fs::read_to_string(path).map_err(file_error)?;
     }
-    serde_json::from_slice(text.as_bytes())
-        .map_err(|error| Error::Asked(format!("{}: {error}", path.display())))
+    let mut resources: LinuxResources = serde_json::from_slice(text.as_bytes())
+        .map_err(|error| Error::Asked(format!("{}: {error}", path.display())))?;
+    dhow_runtime::spec::drop_unsaid_pids(&mut resources, text.as_bytes(), "/pids/limit");
+    Ok(resources)
 }
 
 fn built<T>(built: Result<T, oci_spec::OciSpecError>) -> Result<T, Error> {

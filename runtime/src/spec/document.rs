@@ -39,6 +39,13 @@ pub struct Spec {
     linux: Option<Linux>,
 }
 
+impl Spec {
+    /// What is for Linux alone, to be changed.
+    pub(super) fn linux_mut(&mut self) -> Option<&mut Linux> {
+        self.linux.as_mut()
+    }
+}
+
 /// A process (config.md, "Process").
 #[derive(Debug, Clone, PartialEq, Deserialize, CopyGetters, Getters, Setters)]
 #[serde(rename_all = "camelCase")]

@@ -139,6 +139,22 @@ fn an_update_is_taken_from_a_document() {
 }
 
 #[test]
+fn a_limit_on_processes_that_says_no_number_is_none() {
+    let sandbox = Sandbox::new();
+    for (limit, expected) in [
+        (json!({}), "max"),
+        (json!({"limit": 0}), "1"),
+        (json!({"limit": -1}), "max"),
+    ] {
+        let bundle = limited(&sandbox, "exec sleep 100", json!({"pids": limit}));
+        bundle.start();
+        let file = place(&bundle, "pids").join("pids.max");
+        let set = fs_err::read_to_string(file).expect("a cgroup file");
+        assert_eq!(set.trim(), expected, "{limit}");
+    }
+}
+
+#[test]
 fn kernel_memory_is_warned_of_and_left_away() {
     let sandbox = Sandbox::new();
     let limits = json!({"memory": {"limit": 64 << 20, "kernel": 32 << 20}});
