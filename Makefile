@@ -30,9 +30,10 @@ bench: build
 
 # What this machine's cgroups and privileges cannot show: the same programs under the distribution's kernel in qemu, with cgroup v2 alone, with v1 alone, and
 # with systemd over each (tests/vm/README.md).
+GUESTS ?= v2 v1 systemd systemd-v1
 test-vm: build
 	scripts/packages.sh qemu-system-x86 cpio busybox-static criu tar apparmor mmdebstrap e2fsprogs util-linux uidmap
-	scripts/test-vm.sh $(TARGET)
+	scripts/test-vm.sh $(TARGET) $(GUESTS)
 
 # What the tests need from the distribution.
 packages:

@@ -35,6 +35,8 @@ systemd*)
     mount -t ext4 /dev/vdb /new || echo "dhow-vm: no Debian"
     mkdir -p /new/data /new/vm
     cp /bin/dhow /bin/dhow-runtime /bin/dhow-monitor /bin/busybox /new/usr/local/bin/
+    other=$(sed -n 's/.*dhow\.runtime=\([^ ]*\).*/\1/p' /proc/cmdline)
+    [ -z "$other" ] || cp "/bin/$other" /new/usr/local/bin/
     cp -a /vm/. /new/vm/
     echo "$mode" >/new/vm/mode
     cp /vm/checks.service /new/etc/systemd/system/
