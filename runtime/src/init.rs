@@ -349,7 +349,10 @@ impl Init {
             } => dhow_sys::process::set_resource_limit(*resource, *soft, *hard)
                 .doing(|| format!("set {name} to {soft}:{hard}")),
             Step::SetScheduler(attributes) => dhow_sys::process::set_scheduling(attributes)
-                .doing(|| "set the scheduling policy".to_owned()),
+                .doing(|| {
+                    "set the scheduling policy (real-time ones take CAP_SYS_NICE; not every kernel has every flag)"
+                        .to_owned()
+                }),
             Step::SetIoPriority { class, level } => {
                 dhow_sys::process::set_io_priority(*class, *level)
                     .doing(|| "set the I/O priority".to_owned())

@@ -90,8 +90,16 @@ pub struct SchedulingAttributes {
 /// # Errors
 /// The kernel's.
 pub fn set_scheduling(attributes: &SchedulingAttributes) -> Result<()> {
-    let args = libc::sched_attr {
-        size: size_of::<libc::sched_attr>() as u32,
+    /// The kernel's structure with the two fields since Linux 5.3, without which it takes no flag about them. Older ones
+    /// take the longer structure, too, since what they do not know in it is zero.
+    #[repr(C)]
+    struct Extended {
+        attributes: libc::sched_attr,
+        util_min: u32,
+        util_max: u32,
+    }
+    let attributes = libc::sched_attr {
+        size: size_of::<Extended>() as u32,
         sched_policy: attributes.policy,
         sched_flags: attributes.flags,
         sched_nice: attributes.nice,
@@ -99,6 +107,11 @@ pub fn set_scheduling(attributes: &SchedulingAttributes) -> Result<()> {
         sched_runtime: attributes.runtime,
         sched_deadline: attributes.deadline,
         sched_period: attributes.period,
+    };
+    let args = Extended {
+        attributes,
+        util_min: 0,
+        util_max: 0,
     };
     // SAFETY: `args` lives through the call and names its own size; process 0 is the caller.
     let answer = unsafe { libc::syscall(libc::SYS_sched_setattr, 0, std::ptr::from_ref(&args), 0) };
