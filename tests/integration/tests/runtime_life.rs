@@ -343,11 +343,6 @@ fn mistakes_are_told_in_a_line() {
     }
     let message = bundle.runtime(["create", "../escape"]).fails(1);
     assert!(message.contains("invalid container ID format"), "{message}");
-    let message = bundle.runtime(["--systemd-cgroup", "create", "x"]).fails(1);
-    assert!(
-        message.contains("--systemd-cgroup is not supported yet"),
-        "{message}"
-    );
     let message = bundle.runtime(["kill", "nobody", "NOSIG"]).fails(1);
     assert!(message.contains("unknown signal"), "{message}");
     fs_err::write(bundle.path("config.json"), "{").unwrap();
