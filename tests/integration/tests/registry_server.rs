@@ -257,3 +257,28 @@ fn it_stands_before_another_registry_and_keeps_what_was_asked_for() {
     get("/v2/team/app/manifests/other").expect(502);
     get(&format!("/v2/team/app/blobs/{}", sha256(b"none"))).expect(502);
 }
+
+/// The most memory that a process has had, in bytes.
+fn most_memory(registry: &Registry) -> u64 {
+    let pid = registry.process().as_raw_nonzero();
+    let status = fs_err::read_to_string(format!("/proc/{pid}/status")).expect("status");
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+    let line = line.expect("VmHWM").trim().trim_end_matches(" kB");
+    line.parse::<u64>().expect("a number") * 1024
+}
+
+#[test]
+fn memory_does_not_grow_with_blobs() {
+    let content = noise(9, 200 << 20);
+    let home = Registry::embedded();
+    let digest = home.push_blob("app", &content);
+    home.push_manifest("app", "1", b"{}", &[]);
+    let path = format!("/v2/app/blobs/{digest}");
+    let url = format!("http://{}", home.address());
+    let proxy = Registry::embedded_with(Sandbox::new(), &["--proxy", &url]);
+    for registry in [&home, &proxy] {
+        assert!(registry.get(&path).expect(200).body == content);
+        let most = most_memory(registry);
+        assert!(most < 64 << 20, "{most} bytes");
+    }
+}
