@@ -59,9 +59,7 @@ fn exec_trusts_nothing_that_the_first_process_made() {
          echo false > /proc/self/attr/exec; echo 0 > /proc/self/oom_score_adj; \
          rm /etc/passwd; mkfifo /etc/passwd; echo ready > /tmp/ready; sleep 100",
     );
-    for applet in ["mkfifo"] {
-        symlink("busybox", bundle.path("rootfs/bin").join(applet)).unwrap();
-    }
+    symlink("busybox", bundle.path("rootfs/bin/mkfifo")).unwrap();
     bundle.config["root"]["readonly"] = json!(false);
     let sets = json!(["CAP_SYS_ADMIN", "CAP_SYS_PTRACE", "CAP_MKNOD"]);
     bundle.config["process"]["capabilities"] =
