@@ -18,7 +18,8 @@ fn receive(listener: &UnixListener) -> (OwnedFd, String) {
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
     let mut control = RecvAncillaryBuffer::new(&mut space);
     let mut parts = [IoSliceMut::new(&mut bytes)];
-    let flags = RecvFlags::empty();
+    // Other tests' children must not inherit it.
+    let flags = RecvFlags::CMSG_CLOEXEC;
     let received = rustix::net::recvmsg(&stream, &mut parts, &mut control, flags).unwrap();
     let mut passed = None;
     for message in control.drain() {
@@ -119,7 +120,7 @@ fn descriptors_pass_as_many_as_are_asked_for() {
     let bundle = sandbox.bundle(SHOW);
     bundle.write_config();
     let id = bundle.id();
-    let open = "exec 3</dev/zero 4</dev/zero 5</dev/zero;";
+    let open = "exec 3</dev/zero 4</dev/zero 5</dev/zero 6<&- 7<&-;";
     for (count, passed) in [("0", ""), ("1", "3"), ("3", "3\n4\n5")] {
         let said = by_shell(&bundle, open, &format!("run --preserve-fds {count} {id}"));
         assert_eq!(said.ok(), passed, "{count}");
