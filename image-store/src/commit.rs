@@ -34,18 +34,26 @@ impl Lease {
         for layer in &descriptors {
             self.hold_blobs([&digest_of(layer)?])?;
         }
-        let bytes = document(&config)?;
-        let id = self.put(&bytes)?;
-        let config = descriptor(MediaType::ImageConfig, bytes.len() as u64, &id);
+        let manifest = self.put_image(&document(&config)?, descriptors)?;
+        Image::read(self.store(), &manifest)
+    }
+
+    /// Keeps a config, and a manifest of it and these layers.
+    pub(crate) fn put_image(
+        &self,
+        config: &[u8],
+        layers: Vec<Descriptor>,
+    ) -> Result<Descriptor, StoreError> {
+        let id = self.put(config)?;
+        let config = descriptor(MediaType::ImageConfig, config.len() as u64, &id);
         let manifest = ImageManifestBuilder::default()
             .schema_version(SCHEMA_VERSION)
             .media_type(MediaType::ImageManifest)
             .config(config)
-            .layers(descriptors)
+            .layers(layers)
             .build()
             .map_err(|error| damaged("a manifest", error))?;
-        let manifest = self.put_manifest(&manifest)?;
-        Image::read(self.store(), &manifest)
+        self.put_manifest(&manifest)
     }
 
     pub(crate) fn put_manifest(&self, manifest: &ImageManifest) -> Result<Descriptor, StoreError> {

@@ -10,7 +10,6 @@ use dhow_image::{
     BlobSource as _, ChainId, Compression, Descriptor, DiffId, Digest, Hasher, ImageConfiguration,
     Progress, Want,
 };
-use oci_spec::image::{ImageManifestBuilder, MediaType, SCHEMA_VERSION};
 use serde::Deserialize;
 
 use crate::blobs::digest_of;
@@ -216,16 +215,7 @@ impl Lease {
             layers.push(blob);
             parent = Some(chain);
         }
-        let id = self.put(&bytes)?;
-        let config = descriptor(MediaType::ImageConfig, bytes.len() as u64, &id);
-        let manifest = ImageManifestBuilder::default()
-            .schema_version(SCHEMA_VERSION)
-            .media_type(MediaType::ImageManifest)
-            .config(config)
-            .layers(layers)
-            .build()
-            .map_err(|error| damaged("a manifest", error))?;
-        self.put_manifest(&manifest)
+        self.put_image(&bytes, layers)
     }
 }
 

@@ -6,13 +6,11 @@ use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use oci_spec::runtime::LinuxSeccomp;
-use rustix::net::{
-    AddressFamily, SendAncillaryBuffer, SendAncillaryMessage, SendFlags, SocketAddrUnix,
-    SocketFlags, SocketType,
-};
+use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags};
 use rustix::process::PidfdGetfdFlags;
 use serde::Serialize;
 
+use crate::commands::connect;
 use crate::container::{OCI_VERSION, Record, StateDocument, Status};
 use crate::error::Error;
 
@@ -73,15 +71,7 @@ pub(crate) fn hand_over(
     };
     let text = serde_json::to_vec(&state)
         .map_err(|error| Error::Asked(format!("write the process state: {error}")))?;
-    let socket = rustix::net::socket_with(
-        AddressFamily::UNIX,
-        SocketType::STREAM,
-        SocketFlags::CLOEXEC,
-        None,
-    )
-    .map_err(error)?;
-    let address = SocketAddrUnix::new(path).map_err(error)?;
-    rustix::net::connect(&socket, &address).map_err(error)?;
+    let socket = connect("seccomp agent", path)?;
     send(&socket, &text, &listener).map_err(error)
 }
 

@@ -32,7 +32,7 @@ enum Verb {
     #[command(alias = "list")]
     Ls(images::Args),
     /// Remove images that nothing uses
-    Prune(prune::Args),
+    Prune(super::system::prune::Args),
     /// Fetch an image from a registry
     Pull(pull::Args),
     /// Send an image to a registry

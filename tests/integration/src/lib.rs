@@ -30,5 +30,5 @@ pub use enclosure::Enclosure;
 pub use http::{Answer, await_page, free_port};
 pub use podman::Podman;
 pub use programs::program;
-pub use sandbox::{Ran, RemovedAtEnd, Sandbox, ran};
+pub use sandbox::{Ran, RemovedAtEnd, Sandbox, four_at_a_time, ran};
 pub use stranger::Stranger;

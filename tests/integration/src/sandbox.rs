@@ -4,6 +4,7 @@ use std::ffi::OsStr;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::mpsc;
 use std::time::Duration;
 
@@ -208,6 +209,26 @@ pub fn ran(mut command: Command, input: &[u8]) -> Ran {
             panic!("{words} did not end in {LIMIT:?}")
         }
     }
+}
+
+/// Calls `act` with the numbers below `count`, four at a time.
+///
+/// # Panics
+/// When one of them does.
+pub fn four_at_a_time(count: u32, act: impl Fn(u32) + Sync) {
+    let next = AtomicU32::new(0);
+    std::thread::scope(|scope| {
+        for _ in 0..4 {
+            scope.spawn(|| {
+                loop {
+                    match next.fetch_add(1, Ordering::Relaxed) {
+                        number if number < count => act(number),
+                        _ => return,
+                    }
+                }
+            });
+        }
+    });
 }
 
 /// Removes a container at the end of a test, however it ends.

@@ -2,9 +2,7 @@
 
 #![allow(clippy::unwrap_used)] // What fails in a test is to stop it.
 
-use std::sync::atomic::{AtomicU32, Ordering};
-
-use dhow_integration_tests::{Containerd, Cri, IMAGE, Message, ran};
+use dhow_integration_tests::{Containerd, Cri, IMAGE, Message, four_at_a_time, ran};
 
 #[test]
 fn ctr_runs_and_says_what_the_program_says() {
@@ -311,7 +309,6 @@ fn kubernetes_interface_runs_a_pod() {
 #[test]
 fn two_hundred_four_at_a_time_are_all_right() {
     let containerd = Containerd::new();
-    let next = AtomicU32::new(0);
     // ctr sometimes ends before it has read the output, with any runtime; a file is not lost.
     let out = containerd.sandbox().path("out");
     fs_err::create_dir(&out).unwrap();
@@ -319,21 +316,11 @@ fn two_hundred_four_at_a_time_are_all_right() {
         "--mount=type=bind,src={},dst=/out,options=rbind:rw",
         out.display()
     );
-    std::thread::scope(|scope| {
-        for _ in 0..4 {
-            scope.spawn(|| {
-                loop {
-                    let number = next.fetch_add(1, Ordering::Relaxed);
-                    if number >= 200 {
-                        return;
-                    }
-                    let code = i32::try_from(number % 100).unwrap();
-                    let script = format!("echo {number} >/out/{number}; exit {code}");
-                    let ran = containerd.run(&format!("c{number}"), &[&mount], &script);
-                    assert_eq!(ran.status, code, "{number}: {ran:?}");
-                }
-            });
-        }
+    four_at_a_time(200, |number| {
+        let code = i32::try_from(number % 100).unwrap();
+        let script = format!("echo {number} >/out/{number}; exit {code}");
+        let ran = containerd.run(&format!("c{number}"), &[&mount], &script);
+        assert_eq!(ran.status, code, "{number}: {ran:?}");
     });
     for number in 0..200 {
         let text = fs_err::read_to_string(out.join(number.to_string())).unwrap();

@@ -2,10 +2,9 @@
 
 #![allow(clippy::unwrap_used)] // What fails in a test is to stop it.
 
-use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
-use dhow_integration_tests::{Docker, ran};
+use dhow_integration_tests::{Docker, four_at_a_time, ran};
 
 #[test]
 fn runs_and_says_what_the_program_says() {
@@ -491,25 +490,14 @@ fn builds_commits_and_copies() {
 #[test]
 fn two_hundred_four_at_a_time_are_all_right() {
     let docker = Docker::new();
-    let next = AtomicU32::new(0);
-    std::thread::scope(|scope| {
-        for _ in 0..4 {
-            scope.spawn(|| {
-                loop {
-                    let number = next.fetch_add(1, Ordering::Relaxed);
-                    if number >= 200 {
-                        return;
-                    }
-                    let code = i32::try_from(number % 100).unwrap();
-                    let ran = docker.run(&[], &format!("echo {number}; exit {code}"));
-                    assert_eq!(
-                        (ran.status, ran.stdout.trim_end()),
-                        (code, number.to_string().as_str()),
-                        "{ran:?}"
-                    );
-                }
-            });
-        }
+    four_at_a_time(200, |number| {
+        let code = i32::try_from(number % 100).unwrap();
+        let ran = docker.run(&[], &format!("echo {number}; exit {code}"));
+        assert_eq!(
+            (ran.status, ran.stdout.trim_end()),
+            (code, number.to_string().as_str()),
+            "{ran:?}"
+        );
     });
     // The last shims are on their way out.
     std::thread::sleep(Duration::from_millis(100));

@@ -3,9 +3,8 @@
 #![allow(clippy::unwrap_used)] // What fails in a test is to stop it.
 
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicU32, Ordering};
 
-use dhow_integration_tests::{Podman, Ran, ran};
+use dhow_integration_tests::{Podman, Ran, four_at_a_time, ran};
 
 #[test]
 fn runs_and_says_what_the_program_says() {
@@ -441,25 +440,14 @@ spec:
 #[test]
 fn two_hundred_four_at_a_time_are_all_right() {
     let podman = Podman::new();
-    let next = AtomicU32::new(0);
-    std::thread::scope(|scope| {
-        for _ in 0..4 {
-            scope.spawn(|| {
-                loop {
-                    let number = next.fetch_add(1, Ordering::Relaxed);
-                    if number >= 200 {
-                        return;
-                    }
-                    let code = i32::try_from(number % 100).unwrap();
-                    let ran = podman.run(&[], &format!("echo {number}; exit {code}"));
-                    assert_eq!(
-                        (ran.status, ran.stdout.trim_end()),
-                        (code, number.to_string().as_str()),
-                        "{ran:?}"
-                    );
-                }
-            });
-        }
+    four_at_a_time(200, |number| {
+        let code = i32::try_from(number % 100).unwrap();
+        let ran = podman.run(&[], &format!("echo {number}; exit {code}"));
+        assert_eq!(
+            (ran.status, ran.stdout.trim_end()),
+            (code, number.to_string().as_str()),
+            "{ran:?}"
+        );
     });
     podman.nothing_is_left();
 }

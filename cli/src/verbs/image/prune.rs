@@ -4,21 +4,10 @@ use std::process::ExitCode;
 
 use crate::context::Context;
 use crate::table::human_size;
-use crate::verbs::system::prune::{confirmed, print_removed, which_images};
-
-/// What to remove.
-#[derive(clap::Args)]
-pub(crate) struct Args {
-    /// Also the images with a name that no container uses
-    #[arg(short, long)]
-    all: bool,
-    /// Do not ask
-    #[arg(short, long)]
-    force: bool,
-}
+use crate::verbs::system::prune::{Args, confirmed, print_removed};
 
 pub(super) fn run(args: &Args, context: &Context) -> anyhow::Result<ExitCode> {
-    if !args.force && !confirmed(which_images(args.all))? {
+    if !args.force && !confirmed(args.images())? {
         return Ok(ExitCode::SUCCESS);
     }
     let store = context.store()?;

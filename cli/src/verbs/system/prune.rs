@@ -13,15 +13,24 @@ use crate::table::human_size;
 pub(crate) struct Args {
     /// Also the images with a name that no container uses
     #[arg(short, long)]
-    all: bool,
+    pub(crate) all: bool,
     /// Do not ask
     #[arg(short, long)]
-    force: bool,
+    pub(crate) force: bool,
+}
+
+impl Args {
+    /// Which images go, in words.
+    pub(crate) fn images(&self) -> &'static str {
+        match self.all {
+            true => "all images that no container uses",
+            false => "images without a name",
+        }
+    }
 }
 
 pub(super) fn run(args: &Args, context: &Context) -> anyhow::Result<ExitCode> {
-    let images = which_images(args.all);
-    if !args.force && !confirmed(&format!("the build cache and {images}"))? {
+    if !args.force && !confirmed(&format!("the build cache and {}", args.images()))? {
         return Ok(ExitCode::SUCCESS);
     }
     let store = context.store()?;
@@ -31,14 +40,6 @@ pub(super) fn run(args: &Args, context: &Context) -> anyhow::Result<ExitCode> {
     let collected = store.prune()?;
     println!("Total reclaimed space: {}", human_size(collected.bytes));
     Ok(ExitCode::SUCCESS)
-}
-
-/// What a pruning of images removes, in words.
-pub(crate) fn which_images(all: bool) -> &'static str {
-    match all {
-        true => "all images that no container uses",
-        false => "images without a name",
-    }
 }
 
 /// Tells which names and images are gone.
