@@ -68,6 +68,11 @@ impl Channel {
         Self { fd }
     }
 
+    /// To wait at.
+    pub(crate) fn fd(&self) -> BorrowedFd<'_> {
+        self.fd.as_fd()
+    }
+
     pub(crate) fn send(&self, message: &Message) -> Result<()> {
         let mut bytes = Vec::with_capacity(64);
         let mut passed = None;

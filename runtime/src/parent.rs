@@ -63,6 +63,8 @@ pub(crate) struct Parent<'a> {
     pub(crate) console: Option<OwnedFd>,
     /// To init.
     pub(crate) channel: Option<Channel>,
+    /// What init said while the process that made it had not told of it yet.
+    pub(crate) early: Vec<Message>,
     /// The pid namespace that the next child is to begin in instead of this process's.
     pub(crate) pid_namespace: Option<OwnedFd>,
 }
@@ -249,14 +251,20 @@ impl Parent<'_> {
             .map_err(|errno| Error::system(format!("send the pidfd to {}", path.display()), errno))
     }
 
+    /// What init says next; what it said before it was known to be there comes first.
+    fn next_message(&mut self) -> Result<Option<Message>, Error> {
+        if !self.early.is_empty() {
+            return Ok(Some(self.early.remove(0)));
+        }
+        self.channel()?
+            .receive()
+            .map_err(|errno| Error::system("hear from init", errno))
+    }
+
     /// Waits for a message of init's, and takes what comes before it.
     fn await_message(&mut self, wanted: impl Fn(&Message) -> bool) -> Result<(), Error> {
         loop {
-            let message = self
-                .channel()?
-                .receive()
-                .map_err(|errno| Error::system("hear from init", errno))?;
-            match message {
+            match self.next_message()? {
                 Some(message) if wanted(&message) => return Ok(()),
                 Some(Message::Console(master)) => self.take_console(master),
                 Some(Message::Failed(error)) => return Err(error.into()),
@@ -269,11 +277,7 @@ impl Parent<'_> {
     /// Waits until the channel closes, which init's execve does.
     fn await_program(&mut self) -> Result<(), Error> {
         loop {
-            let message = self
-                .channel()?
-                .receive()
-                .map_err(|errno| Error::system("hear from init", errno))?;
-            match message {
+            match self.next_message()? {
                 Some(Message::Console(master)) => self.take_console(master),
                 Some(Message::Listener(number)) => self.hand_listener_over(number)?,
                 Some(Message::Failed(error)) => return Err(error.into()),

@@ -43,7 +43,7 @@ impl Cgroup {
             let path = place.directory.path();
             let mut wait = Duration::from_millis(1);
             // A process that ends because its creator has ended may be about to leave.
-            while wait < Duration::from_millis(100)
+            while wait < Duration::from_secs(2)
                 && rustix::fs::unlinkat(rustix::fs::CWD, path, AtFlags::REMOVEDIR)
                     == Err(Errno::BUSY)
             {

@@ -246,6 +246,7 @@ pub(super) fn prepare<'a>(
         made: None,
         console: None,
         channel: None,
+        early: Vec::new(),
         pid_namespace: None,
     }
 }

@@ -138,6 +138,7 @@ pub fn exec(runtime: &Runtime, id: &str, options: &ExecOptions) -> Result<Outcom
         made: None,
         console: None,
         channel: None,
+        early: Vec::new(),
         pid_namespace: None,
     };
     if let Err(error) = parent.run() {

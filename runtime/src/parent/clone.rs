@@ -5,6 +5,7 @@ use std::path::Path;
 
 use dhow_sys::clone::{CloneOptions, Cloned, clone_process};
 use dhow_sys::namespace;
+use rustix::event::{PollFd, PollFlags};
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 use rustix::process::{WaitId, WaitIdOptions};
@@ -150,16 +151,11 @@ impl Parent<'_> {
     fn await_init(&mut self, intermediate: &OwnedFd) -> Result<(), Error> {
         let mut failed = None;
         let made = loop {
-            let message = self
-                .channel()?
-                .receive()
-                .map_err(|errno| Error::system("hear from the intermediate process", errno))?;
-            match message {
+            match self.hear_while_there(intermediate)? {
                 Some(Message::Init(pid, pidfd)) => break Some(Made { pid, pidfd }),
-                // Init may have been faster than who made it.
-                Some(Message::Console(master)) => self.take_console(master),
                 Some(Message::Failed(error)) => failed = Some(error),
-                Some(_) => {}
+                // Init may have been faster than who made it.
+                Some(message) => self.early.push(message),
                 None => break None,
             }
         };
@@ -172,6 +168,29 @@ impl Parent<'_> {
             Some(error) => Err(error.into()),
             None if is_made => Ok(()),
             None => Err(self.died()),
+        }
+    }
+}
+
+impl Parent<'_> {
+    /// The next message; none when the intermediate has ended without one, though an init that it made may hold the channel.
+    fn hear_while_there(&self, intermediate: &OwnedFd) -> Result<Option<Message>, Error> {
+        let error = |errno| Error::system("hear from the intermediate process", errno);
+        let channel = self.channel()?;
+        let heard = loop {
+            let mut fds = [
+                PollFd::from_borrowed_fd(channel.fd(), PollFlags::IN),
+                PollFd::new(intermediate, PollFlags::IN),
+            ];
+            match rustix::event::poll(&mut fds, None) {
+                Err(Errno::INTR) => {}
+                Err(errno) => return Err(error(errno)),
+                Ok(_) => break !fds[0].revents().is_empty(),
+            }
+        };
+        match heard {
+            true => channel.receive().map_err(error),
+            false => Ok(None),
         }
     }
 }
