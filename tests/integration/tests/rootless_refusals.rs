@@ -104,9 +104,10 @@ fn helpers_that_are_missing_or_powerless() {
     bundle.config["linux"]["uidMappings"] = ids(10);
     bundle.write_config();
     let run = format!(
-        "{} run -b {} x",
+        "{} run -b {} {}",
         stranger.runtime().display(),
-        bundle.path("").display()
+        bundle.path("").display(),
+        bundle.id()
     );
     let words = stranger.shell(&format!("PATH=/nowhere; {run}")).fails(1);
     assert!(words.contains("install the package uidmap"), "{words}");
