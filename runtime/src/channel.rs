@@ -38,6 +38,12 @@ pub(crate) enum Message {
     Failed(StepError),
 }
 
+impl AsFd for Channel {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.fd.as_fd()
+    }
+}
+
 /// Sends a descriptor with a text to whoever is at the other end of a socket.
 pub(crate) fn send_descriptor(
     socket: impl AsFd,

@@ -15,7 +15,7 @@ mod tree;
 
 pub(crate) use mounts::hierarchy_name;
 
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
 use oci_spec::runtime::Hook;
 use rustix::io::Errno;
@@ -132,6 +132,8 @@ pub(crate) struct Resources {
     pub(crate) shown_to_taker: bool,
     /// The mounts with mapped ids that the parent has made.
     pub(crate) id_mapped: Vec<Option<OwnedFd>>,
+    /// The first descriptor that is not to pass to the program: from here on, what is not this program's own is the caller's.
+    pub(crate) first_foreign: Option<u32>,
     /// The container's init (exec).
     pub(crate) target: Option<OwnedFd>,
     /// The hooks that init runs itself.
@@ -243,7 +245,25 @@ impl Init {
         let mask = std::mem::take(&mut self.mask).into_fds();
         self.spent.extend(root.into_iter().chain(dir).chain(mask));
         dhow_sys::exec::close_all(std::mem::take(&mut self.spent));
-        Ok(())
+        self.close_foreign()
+    }
+
+    /// Closes what a careless caller left open, before the container can see this process: with CAP_SYS_PTRACE it would get at a
+    /// directory of the host's through /proc, and a program's path could lead through one.
+    fn close_foreign(&self) -> Result<(), StepError> {
+        let Some(first) = self.resources.first_foreign else {
+            return Ok(());
+        };
+        let mut kept: Vec<BorrowedFd<'_>> = Vec::with_capacity(8);
+        kept.extend(self.resources.channel.as_ref().map(AsFd::as_fd));
+        kept.extend(self.resources.listener.as_ref().map(AsFd::as_fd));
+        kept.extend(self.resources.console_socket.as_ref().map(AsFd::as_fd));
+        kept.extend(self.terminal.iter().flat_map(console::Terminal::ends));
+        match dhow_sys::exec::close_others(first, &kept) {
+            // Before Linux 5.9.
+            Err(Errno::NOSYS) => Ok(()),
+            answer => answer.doing(|| "close the caller's descriptors".to_owned()),
+        }
     }
 
     /// Takes descriptors that have served, to be closed by few calls.

@@ -56,6 +56,14 @@ impl InitPlan {
             .filter(move |planned| planned.carrier == carrier)
             .map(|planned| &planned.step)
     }
+
+    /// The first descriptor that does not pass to the program.
+    pub(crate) fn first_closed(&self) -> Option<u32> {
+        self.steps.iter().find_map(|planned| match planned.step {
+            Step::CloseDescriptors { first } => Some(first),
+            _ => None,
+        })
+    }
 }
 
 impl fmt::Display for InitPlan {

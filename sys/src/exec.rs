@@ -86,6 +86,30 @@ pub fn close_all(fds: Vec<OwnedFd>) {
     }
 }
 
+/// Closes every descriptor from `first` on but those that are kept. Only for a process that was made to go on with these alone,
+/// and that never gives back what it had besides.
+///
+/// # Errors
+/// The kernel's; `ENOSYS` before Linux 5.9.
+pub fn close_others(first: u32, kept: &[BorrowedFd<'_>]) -> Result<()> {
+    let mut kept: Vec<u32> = kept
+        .iter()
+        .map(|fd| fd.as_raw_fd().cast_unsigned())
+        .collect();
+    kept.sort_unstable();
+    let mut from = first;
+    // The last number is no descriptor's, and ends the last gap.
+    for keep in kept.into_iter().chain([libc::c_uint::MAX]) {
+        if keep > from {
+            // SAFETY: this touches no memory, and by this function's contract nobody uses these numbers any more.
+            let answer = unsafe { libc::syscall(libc::SYS_close_range, from, keep - 1, 0) };
+            crate::check(answer)?;
+        }
+        from = from.max(keep.saturating_add(1));
+    }
+    Ok(())
+}
+
 fn close(number: RawFd) {
     // SAFETY: only called for numbers that were taken out of an OwnedFd.
     unsafe {
@@ -104,6 +128,32 @@ pub fn exit_now(status: i32) -> ! {
 mod tests {
     use super::*;
     use std::os::fd::AsFd;
+
+    #[test]
+    fn others_are_closed_and_what_is_kept_is_not() {
+        // In a process of its own: other tests have descriptors too.
+        // SAFETY: the child only closes, looks and ends.
+        let child = unsafe { libc::fork() };
+        if child == 0 {
+            // SAFETY: duplicates of descriptors, as numbers that nobody has.
+            unsafe {
+                for number in [100, 101, 103, 105] {
+                    libc::dup2(0, number);
+                }
+            }
+            // SAFETY: both are open until the process ends.
+            let kept = unsafe { [BorrowedFd::borrow_raw(103), BorrowedFd::borrow_raw(101)] };
+            let done = close_others(101, &kept).is_ok();
+            // SAFETY: F_GETFD takes no argument.
+            let open = |number| unsafe { libc::fcntl(number, libc::F_GETFD) } != -1;
+            let right = [100, 101, 103].into_iter().all(open) && !open(102) && !open(105);
+            exit_now(i32::from(!(done && right)));
+        }
+        let mut status = -1;
+        // SAFETY: `status` lives through the call.
+        unsafe { libc::waitpid(child, &raw mut status, 0) };
+        assert_eq!(status, 0);
+    }
 
     #[test]
     fn all_are_closed_and_no_other() {

@@ -225,7 +225,12 @@ fn collect(directory: &Directory, found: &mut BTreeSet<i32>) -> Result<(), Cgrou
     };
     let threaded = Some(Errno::OPNOTSUPP.raw_os_error());
     match directory.try_read("cgroup.procs") {
-        Ok(text) => found.extend(text.lines().filter_map(|line| line.parse::<i32>().ok())),
+        // 0 stands for a process that is not in this one's pid namespace; to kill(2) it is the caller's own group.
+        Ok(text) => found.extend(
+            text.lines()
+                .filter_map(|line| line.parse::<i32>().ok())
+                .filter(|process| *process > 0),
+        ),
         Err(error) if gone(&error) => return Ok(()),
         // The processes of a threaded cgroup are told by the one above.
         Err(error) if error.raw_os_error() == threaded => {}
@@ -259,4 +264,21 @@ pub(super) fn below(directory: &Directory) -> io::Result<Vec<Directory>> {
         }
     }
     Ok(found)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_is_in_no_pid_namespace_of_ours_is_not_signalled() {
+        let dir = std::env::temp_dir().join(format!("dhow-cgroup-procs-{}", std::process::id()));
+        std::fs::create_dir_all(&dir).unwrap();
+        // As the kernel tells a process of another pid namespace: signalled, 0 would be this process and its group.
+        std::fs::write(dir.join("cgroup.procs"), "0\n17\n0\n").unwrap();
+        let mut found = BTreeSet::new();
+        collect(&Directory::new(dir.clone()), &mut found).unwrap();
+        std::fs::remove_dir_all(&dir).unwrap();
+        assert_eq!(found, BTreeSet::from([17]));
+    }
 }

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use dhow_sys::namespace;
 use oci_spec::runtime::{Capability, LinuxCapabilities};
+use rustix::io::Errno;
 use rustix::process::{Pid, PidfdFlags};
 
 use super::Runtime;
@@ -170,7 +171,7 @@ fn require_running(dir: &ContainerDir, ignore_paused: bool) -> Result<Record, Er
 /// The container's init, and the namespaces in which it differs from this process.
 fn open_target(record: &Record) -> Result<(OwnedFd, u64), Error> {
     let error = |errno| Error::system("open the container's init", errno);
-    let pid = Pid::from_raw(record.pid).ok_or_else(|| error(rustix::io::Errno::SRCH))?;
+    let pid = Pid::from_raw(record.pid).ok_or_else(|| error(Errno::SRCH))?;
     let target = rustix::process::pidfd_open(pid, PidfdFlags::empty()).map_err(error)?;
     let mut namespaces = 0;
     for (name, flag) in [
@@ -184,8 +185,13 @@ fn open_target(record: &Record) -> Result<(OwnedFd, u64), Error> {
         ("time", namespace::TIME),
     ] {
         let of = |who: &str| rustix::fs::stat(format!("/proc/{who}/ns/{name}"));
-        let (Ok(own), Ok(theirs)) = (of("self"), of(&record.pid.to_string())) else {
-            continue;
+        let (own, theirs) = match (of("self"), of(&record.pid.to_string())) {
+            (Ok(own), Ok(theirs)) => (own, theirs),
+            // Not every kernel has all. What cannot be looked at must not be taken for the host's, though.
+            (Err(Errno::NOENT), _) => continue,
+            // Its first thread has ended, others go on: nobody can enter any more.
+            (_, Err(Errno::NOENT)) => return Err(error(Errno::SRCH)),
+            (Err(errno), _) | (_, Err(errno)) => return Err(error(errno)),
         };
         if (own.st_dev, own.st_ino) != (theirs.st_dev, theirs.st_ino) {
             namespaces |= flag;
@@ -193,7 +199,7 @@ fn open_target(record: &Record) -> Result<(OwnedFd, u64), Error> {
     }
     // The look above was by number; it was at this process if it is still there.
     if !is_alive(record.pid, record.start_time) {
-        return Err(error(rustix::io::Errno::SRCH));
+        return Err(error(Errno::SRCH));
     }
     Ok((target, namespaces))
 }

@@ -1,6 +1,6 @@
 //! The container's terminal.
 
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 
 use rustix::fs::{Mode, OFlags, ResolveFlags};
@@ -17,6 +17,13 @@ use crate::root_dir::TargetKind;
 pub(super) struct Terminal {
     master: OwnedFd,
     slave: OwnedFd,
+}
+
+impl Terminal {
+    /// Both.
+    pub(super) fn ends(&self) -> [BorrowedFd<'_>; 2] {
+        [self.master.as_fd(), self.slave.as_fd()]
+    }
 }
 
 impl Init {

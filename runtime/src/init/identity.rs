@@ -1,8 +1,9 @@
 //! Who the process is: session, user, groups, capabilities.
 
 use std::ffi::CString;
+use std::os::fd::BorrowedFd;
 
-use rustix::fs::{FileType, Gid, Uid};
+use rustix::fs::{FileType, Gid, OFlags, Stat, Uid};
 use rustix::io::Errno;
 use rustix::thread::{CapabilitySet, CapabilitySets};
 
@@ -141,10 +142,18 @@ fn own_standard_streams(uid: u32) {
         };
         let is_null = FileType::from_raw_mode(stat.st_mode) == FileType::CharacterDevice
             && stat.st_rdev == rustix::fs::makedev(1, 3);
-        if stat.st_uid != uid && !is_null {
+        let is_disk = FileType::from_raw_mode(stat.st_mode) == FileType::BlockDevice;
+        if stat.st_uid != uid && !is_null && !is_disk && !is_read_only_file(fd, &stat) {
             let _ = rustix::fs::fchown(fd, Some(Uid::from_raw(uid)), None);
         }
     }
+}
+
+/// Whether a descriptor is of a file (or directory) that cannot be written through it.
+fn is_read_only_file(fd: BorrowedFd<'_>, stat: &Stat) -> bool {
+    let kind = FileType::from_raw_mode(stat.st_mode);
+    matches!(kind, FileType::RegularFile | FileType::Directory)
+        && rustix::fs::fcntl_getfl(fd).is_ok_and(|flags| flags & OFlags::RWMODE == OFlags::RDONLY)
 }
 
 /// Takes the final sets.

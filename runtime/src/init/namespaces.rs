@@ -29,7 +29,9 @@ impl Init {
         let target = target.ok_or_else(|| StepError::other("no container to join"))?;
         // Its pid namespace is for the next process.
         namespace::enter(std::os::fd::AsFd::as_fd(&target), namespaces)
-            .doing(|| "enter the container's namespaces".to_owned())
+            .doing(|| "enter the container's namespaces".to_owned())?;
+        drop(target);
+        self.close_foreign()
     }
 }
 

@@ -39,7 +39,8 @@ impl Parent<'_> {
                 // The host's cgroup directories are no business of who is in the container.
                 self.cgroup = None;
                 self.resources.channel = Some(theirs);
-                let resources = std::mem::take(&mut self.resources);
+                let mut resources = std::mem::take(&mut self.resources);
+                resources.first_foreign = self.plan.first_closed();
                 let init = Init::new(resources);
                 if between {
                     intermediate(self.plan, init)

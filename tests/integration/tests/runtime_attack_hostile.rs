@@ -7,6 +7,7 @@ use std::os::unix::fs::symlink;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
+use dhow_integration_tests::attack::Attacker;
 use dhow_integration_tests::{Sandbox, program};
 use serde_json::json;
 
@@ -48,6 +49,46 @@ fn descriptors_of_a_careless_caller_stay_outside() {
     // The negative control: asked for, they do pass.
     let (_, listed) = run(&format!("exec --preserve-fds 2 {id} ls /proc/self/fd"));
     assert!(listed.contains('4') && listed.contains('5'), "{listed}");
+}
+
+/// The same where the container may look into who enters it, from the first moment on.
+#[test]
+fn descriptors_of_a_careless_caller_are_closed_before_the_container_sees_them() {
+    let sandbox = Sandbox::new();
+    let attacker = Attacker::start(&sandbox);
+    let bundle = &attacker.bundle;
+    let script = format!(
+        "exec 3</ 9</; for n in $(seq 150); do {} --root {} exec {} true || exit 1; done",
+        program("dhow-runtime").display(),
+        bundle.root().display(),
+        bundle.id()
+    );
+    let done = Command::new("sh").args(["-c", &script]).status().unwrap();
+    assert!(done.success());
+    // Else it has not even tried.
+    assert!(attacker.comes_to("caught"), "{}", attacker.log());
+    assert!(!attacker.has_come_to("host"), "{}", attacker.log());
+}
+
+/// What a container's user is given to read stays its owner's; a pipe is handed over, and so is what it may write to.
+#[test]
+fn a_file_to_read_keeps_its_owner() {
+    use std::os::unix::fs::MetadataExt;
+    let sandbox = Sandbox::new();
+    let mut bundle = sandbox.bundle("cat; cat <&0 > /dev/null; echo more > /dev/stdout");
+    bundle.config["process"]["user"] = json!({ "uid": 1000, "gid": 1000 });
+    bundle.write_config();
+    let (secret, out) = (sandbox.write("secret", "words\n"), sandbox.path("out"));
+    let status = bundle
+        .command(["run", bundle.id()])
+        .stdin(fs_err::File::open(&secret).unwrap().into_parts().0)
+        .stdout(fs_err::File::create(&out).unwrap().into_parts().0)
+        .status()
+        .unwrap();
+    assert!(status.success());
+    assert_eq!(fs_err::metadata(&secret).unwrap().uid(), 0);
+    assert_eq!(fs_err::metadata(&out).unwrap().uid(), 1000);
+    assert!(fs_err::read_to_string(&out).unwrap().contains("more"));
 }
 
 /// CVE-2016-9962 and after: the first process is malicious, and makes /proc and /etc what it wants before somebody enters.
