@@ -15,7 +15,7 @@ fn ctr_runs_and_says_what_the_program_says() {
     );
     let mut words = containerd.run_words("one", &["--rm"]);
     // ctr does not tell of the input's end, so the program must not wait for it.
-    words.extend(["head", "-n", "1"].map(str::to_owned));
+    words.extend(["sh", "-c", "head -n 1; sleep 0.5"].map(str::to_owned));
     assert_eq!(ran(containerd.command(&words), b"in\n").ok(), "in");
 
     let mut words = containerd.run_words("one", &["--detach", "--null-io"]);
@@ -137,7 +137,11 @@ fn ctr_task_verbs_work() {
         task(&all)
     };
     assert_eq!(
-        exec(&["--cwd=/tmp", "--user=5"], &["sh", "-c", "id -u; pwd"]).ok(),
+        exec(
+            &["--cwd=/tmp", "--user=5"],
+            &["sh", "-c", "id -u; pwd; sleep 0.5"]
+        )
+        .ok(),
         "5\n/tmp"
     );
     assert_eq!(exec(&[], &["sh", "-c", "exit 7"]).status, 7);
@@ -319,7 +323,7 @@ fn two_hundred_four_at_a_time_are_all_right() {
     four_at_a_time(200, |number| {
         let code = i32::try_from(number % 100).unwrap();
         let script = format!("echo {number} >/out/{number}; exit {code}");
-        let ran = containerd.run(&format!("c{number}"), &[&mount], &script);
+        let ran = containerd.run_briefly(&format!("c{number}"), &[&mount], &script);
         assert_eq!(ran.status, code, "{number}: {ran:?}");
     });
     for number in 0..200 {
