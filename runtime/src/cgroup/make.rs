@@ -9,6 +9,7 @@ use rustix::io::Errno;
 use super::CgroupError;
 use super::directory::Directory;
 use super::hierarchies::Hierarchy;
+use super::processes::below;
 
 /// Makes the directory and those above it. Gives whether it was not there before. What systemd made (`ours`) has a process already.
 pub(super) fn make(
@@ -39,10 +40,24 @@ pub(super) fn furnish(
     Ok(())
 }
 
-/// Whether a directory that was there already has processes in it.
+/// Whether a directory that was there already has processes in it or below it: all of them would end with the container.
 fn is_occupied(directory: &Directory) -> Result<bool, CgroupError> {
     match directory.try_read("cgroup.procs") {
-        Ok(processes) => Ok(!processes.is_empty()),
+        Ok(processes) if processes.is_empty() => {
+            let below = below(directory).map_err(|source| CgroupError::Read {
+                file: directory.path().to_owned(),
+                source,
+            })?;
+            for child in &below {
+                if is_occupied(child)? {
+                    return Ok(true);
+                }
+            }
+            Ok(false)
+        }
+        Ok(_) => Ok(true),
+        // Removed meanwhile.
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
         // A threaded cgroup does not tell; somebody else made it so.
         Err(error) if error.raw_os_error() == Some(Errno::OPNOTSUPP.raw_os_error()) => Ok(true),
         Err(source) => Err(CgroupError::Read {

@@ -220,10 +220,13 @@ impl Unit {
     /// Waits for a job's end; gives its result.
     fn await_job(&self, bus: &mut Bus, job: &Message) -> Result<String, CgroupError> {
         let doing = || format!("wait for the scope {}", self.name);
+        let systemd = &job.sender;
         let job = job.body().text().unwrap_or_default();
         let end = Instant::now() + PATIENCE;
         while let Some(signal) = bus.signal(end).map_err(|error| refused(doing(), error))? {
-            if signal.member != "JobRemoved" {
+            // Anybody on a bus may send a signal to this process alone, whatever signals it has asked for.
+            let is_anothers = systemd.starts_with(':') && signal.sender != *systemd;
+            if signal.member != "JobRemoved" || is_anothers {
                 continue;
             }
             let mut body = signal.body();

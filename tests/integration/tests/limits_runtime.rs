@@ -229,6 +229,31 @@ fn someone_elses_cgroup_is_not_taken() {
     assert!(said.contains("already there"), "{said}");
     assert_eq!(first.state()["status"], "running");
     assert!(!first.cgroups().is_empty());
+
+    // Nor is one above it, in which nobody is: a failed creation would end all that is below.
+    let path = first.config["linux"]["cgroupsPath"].as_str();
+    let above = path
+        .and_then(|path| path.rsplit_once('/'))
+        .map(|(above, _)| above);
+    let mut second = limited(&sandbox, "true", json!({}));
+    let path = format!("{}/above-{}", above.unwrap_or(""), first.id());
+    let mut below = limited(&sandbox, "sleep 100", json!({}));
+    below.config["linux"]["cgroupsPath"] = json!(format!("{path}/below"));
+    below.start();
+    second.config["linux"]["cgroupsPath"] = json!(path);
+    second.write_config();
+    let pid_file = "/nonexistent/pid";
+    let said = second
+        .runtime(["run", "--pid-file", pid_file, second.id()])
+        .fails(1);
+    assert!(said.contains("already there"), "{said}");
+    assert_eq!(below.state()["status"], "running");
+    below.runtime(["delete", "--force", below.id()]).ok();
+    for hierarchy in fs_err::read_dir("/sys/fs/cgroup").unwrap().flatten() {
+        // On v2 it is at the top itself.
+        let _ = fs_err::remove_dir(hierarchy.path().join(path.trim_start_matches('/')));
+    }
+    let _ = fs_err::remove_dir(format!("/sys/fs/cgroup{path}"));
 }
 
 #[test]

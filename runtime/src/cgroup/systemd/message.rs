@@ -213,6 +213,8 @@ pub(super) struct Message {
     pub(super) error: String,
     /// The signal's name.
     pub(super) member: String,
+    /// Whose it is, as the bus says; without a bus, nobody's.
+    pub(super) sender: String,
     body: Vec<u8>,
 }
 
@@ -249,6 +251,7 @@ impl Message {
             answers: 0,
             error: String::new(),
             member: String::new(),
+            sender: String::new(),
             body: rest.get(fields.next_multiple_of(8)..)?.to_vec(),
         };
         let mut reader = Reader::new(rest.get(..fields)?);
@@ -260,6 +263,7 @@ impl Message {
                 (5, "u") => message.answers = reader.u32()?,
                 (4, "s") => message.error = reader.text()?,
                 (3, "s") => message.member = reader.text()?,
+                (7, "s") => message.sender = reader.text()?,
                 (_, "s" | "o") => drop(reader.text()?),
                 (_, "u") => drop(reader.u32()?),
                 (_, "g") => drop(reader.signature()?),
@@ -359,6 +363,22 @@ mod tests {
         assert_eq!(body.u32(), Some(1));
         body.align(8);
         assert_eq!(body.text().as_deref(), Some("MemoryMax"));
+    }
+
+    #[test]
+    fn the_sender_is_who_the_bus_says() {
+        let mut fields = Writer::default();
+        fields.bytes.push(7);
+        fields.signature("s");
+        fields.text(":1.7");
+        let fields = fields.into_bytes();
+        let mut fixed = [0; FIXED];
+        fixed[..2].copy_from_slice(&[ORDER, 4]);
+        fixed[12..].copy_from_slice(&(fields.len() as u32).to_ne_bytes());
+        let mut rest = fields.clone();
+        rest.resize(fields.len().next_multiple_of(8), 0);
+        let message = Message::decode(&fixed, &rest).unwrap();
+        assert_eq!((message.kind, &*message.sender), (Kind::Signal, ":1.7"));
     }
 
     #[test]
