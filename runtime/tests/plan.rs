@@ -419,3 +419,27 @@ fn a_pid_namespace_of_others_is_entered_when_the_host_is_left() {
     );
     assert_eq!(first.of(Carrier::Intermediate).count(), 0);
 }
+
+#[test]
+fn other_namespaces_are_looked_up_before_the_mounts_are_anothers() {
+    let mut config = template(None);
+    config["linux"]["namespaces"] = json!([
+        { "type": "mount", "path": "/proc/1/ns/mnt" },
+        { "type": "network", "path": "/proc/1/ns/net" },
+        { "type": "pid" },
+        { "type": "uts" },
+    ]);
+    let plan = plan(&config).unwrap();
+    let joined: Vec<String> = plan
+        .of(Carrier::Init)
+        .filter(|step| matches!(step, Step::JoinNamespace { .. }))
+        .map(ToString::to_string)
+        .collect();
+    assert_eq!(
+        joined,
+        [
+            "JoinNamespace net /proc/1/ns/net",
+            "JoinNamespace mnt /proc/1/ns/mnt"
+        ]
+    );
+}

@@ -65,6 +65,10 @@ impl Namespaces {
                 _ => sorted.new |= flag,
             }
         }
+        // In another mount namespace the paths of the others would be somebody else's.
+        sorted
+            .joined
+            .sort_by_key(|(flag, _)| *flag == namespace::MOUNT);
         sorted
     }
 
