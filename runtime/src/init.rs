@@ -15,7 +15,7 @@ mod tree;
 
 pub(crate) use mounts::hierarchy_name;
 
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, IntoRawFd, OwnedFd};
 
 use oci_spec::runtime::Hook;
 use rustix::io::Errno;
@@ -244,15 +244,22 @@ impl Init {
             .chain(self.new_directory.take().map(|(_, dir)| dir));
         let mask = std::mem::take(&mut self.mask).into_fds();
         self.spent.extend(root.into_iter().chain(dir).chain(mask));
-        dhow_sys::exec::close_all(std::mem::take(&mut self.spent));
-        self.close_foreign()
+        let spent = std::mem::take(&mut self.spent);
+        if self.close_foreign()? {
+            // These were among them.
+            spent.into_iter().map(OwnedFd::into_raw_fd).for_each(drop);
+        } else {
+            dhow_sys::exec::close_all(spent);
+        }
+        Ok(())
     }
 
     /// Closes what a careless caller left open, before the container can see this process: with CAP_SYS_PTRACE it would get at a
-    /// directory of the host's through /proc, and a program's path could lead through one.
-    fn close_foreign(&self) -> Result<(), StepError> {
+    /// directory of the host's through /proc, and a program's path could lead through one. Says whether it could: all is closed
+    /// then but what this process still needs.
+    fn close_foreign(&self) -> Result<bool, StepError> {
         let Some(first) = self.resources.first_foreign else {
-            return Ok(());
+            return Ok(false);
         };
         let mut kept: Vec<BorrowedFd<'_>> = Vec::with_capacity(8);
         kept.extend(self.resources.channel.as_ref().map(AsFd::as_fd));
@@ -261,8 +268,10 @@ impl Init {
         kept.extend(self.terminal.iter().flat_map(console::Terminal::ends));
         match dhow_sys::exec::close_others(first, &kept) {
             // Before Linux 5.9.
-            Err(Errno::NOSYS) => Ok(()),
-            answer => answer.doing(|| "close the caller's descriptors".to_owned()),
+            Err(Errno::NOSYS) => Ok(false),
+            answer => answer
+                .map(|()| true)
+                .doing(|| "close the caller's descriptors".to_owned()),
         }
     }
 

@@ -31,7 +31,7 @@ impl Init {
         namespace::enter(std::os::fd::AsFd::as_fd(&target), namespaces)
             .doing(|| "enter the container's namespaces".to_owned())?;
         drop(target);
-        self.close_foreign()
+        self.close_foreign().map(drop)
     }
 }
 
