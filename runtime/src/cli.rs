@@ -247,7 +247,10 @@ fn dispatch(verb: &Verb, runtime: &Runtime, global: &Given, given: &Given) -> Re
             let options = criu::restore_options(global, given)?;
             return Ok(ended(commands::restore(runtime, &given.id()?, &options)?));
         }
-        "update" => commands::update(runtime, &given.id()?, &requests::limits(given)?)?,
+        "update" => {
+            let (limits, schemas) = (requests::limits(given)?, requests::schemas(given)?);
+            commands::update(runtime, &given.id()?, &limits, schemas.as_ref())?;
+        }
         other => {
             return Err(Error::Asked(format!("there is no command {other}")));
         }

@@ -19,6 +19,7 @@ pub use build::CreateRequest;
 pub(crate) use build::keyring_name;
 pub(crate) use mounts::clean;
 pub use process::{Announce, ProcessRequest, bounding_set};
+pub(crate) use resctrl::resctrl_group;
 pub use step::{
     CapabilityBits, Carrier, DeviceNode, HookKind, IdMap, IdRange, LabelModule, MountSource,
     NamespaceKind, Nature, ResctrlGroup, Step,

@@ -102,6 +102,14 @@ impl Places {
         }
     }
 
+    /// Changes what the group may use; it must be there.
+    pub(crate) fn update(&self, asked: &ResctrlGroup) -> Result<(), ResctrlError> {
+        match self.group.is_dir() {
+            true => write_lines(&self.group.join("schemata"), &asked.compared),
+            false => Err(ResctrlError::NoGroup(self.group.clone())),
+        }
+    }
+
     /// Puts a process into the groups.
     pub(crate) fn join(&self, pid: i32) -> Result<(), ResctrlError> {
         for group in [Some(&self.group), self.monitor.as_ref()]
@@ -246,6 +254,12 @@ mod tests {
         places.join(7).unwrap();
         let tasks = std::fs::read_to_string(own.join("mon_groups/c/tasks")).unwrap();
         assert_eq!(tasks, "7");
+        asked.compared = vec!["MB:0=30".to_owned()];
+        places.update(&asked).unwrap();
+        let lines = std::fs::read_to_string(own.join("schemata")).unwrap();
+        assert!(lines.ends_with("\nMB:0=30\n"), "{lines}");
+        let gone = Places::below(&own, &asked);
+        assert!(matches!(gone.update(&asked), Err(ResctrlError::NoGroup(_))));
         std::fs::remove_file(own.join("mon_groups/c/tasks")).unwrap();
         remove(&[own.join("mon_groups/c"), own.join("gone")]).unwrap();
         assert!(!own.join("mon_groups/c").exists());

@@ -8,8 +8,8 @@ use dhow_runtime::cgroup::Driver;
 use dhow_runtime::commands::{self, CreateOptions, ExecOptions};
 use dhow_runtime::{Error, signals};
 use oci_spec::runtime::{
-    Capability, LinuxBlockIoBuilder, LinuxCpuBuilder, LinuxMemoryBuilder, LinuxPidsBuilder,
-    LinuxResources,
+    Capability, LinuxBlockIoBuilder, LinuxCpuBuilder, LinuxIntelRdt, LinuxMemoryBuilder,
+    LinuxPidsBuilder, LinuxResources,
 };
 
 use super::flags::Given;
@@ -186,15 +186,20 @@ pub(crate) fn require_directory(path: &Path) -> Result<(), Error> {
     }
 }
 
+/// What `update` is to change in the container's group of resctrl.
+pub(crate) fn schemas(given: &Given) -> Result<Option<LinuxIntelRdt>, Error> {
+    let (cache, memory) = (given.text("l3-cache-schema")?, given.text("mem-bw-schema")?);
+    if cache.is_none() && memory.is_none() {
+        return Ok(None);
+    }
+    let mut schemas = LinuxIntelRdt::default();
+    schemas.set_l3_cache_schema(cache);
+    schemas.set_mem_bw_schema(memory);
+    Ok(Some(schemas))
+}
+
 /// The limits that `update` is to set.
 pub(crate) fn limits(given: &Given) -> Result<LinuxResources, Error> {
-    for name in ["l3-cache-schema", "mem-bw-schema"] {
-        if given.text(name)?.is_some() {
-            return asked(format!(
-                "--{name}: Intel RDT is not supported by update yet"
-            ));
-        }
-    }
     if let Some(path) = given.path("resources") {
         return read_resources(&path);
     }

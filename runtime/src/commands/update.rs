@@ -1,12 +1,14 @@
 //! `pause`, `resume` and `update`.
 
-use oci_spec::runtime::LinuxResources;
+use oci_spec::runtime::{LinuxIntelRdt, LinuxResources};
 
 use super::Runtime;
 use super::members::has_places;
 use crate::cgroup::Cgroup;
 use crate::container::{ContainerDir, Record};
 use crate::error::Error;
+use crate::plan::resctrl_group;
+use crate::resctrl::Places;
 
 pub(super) fn cgroup_of(record: &Record) -> Result<Cgroup, Error> {
     let has_one = record.cgroup.as_ref().is_some_and(has_places);
@@ -38,13 +40,45 @@ pub fn resume(runtime: &Runtime, id: &str) -> Result<(), Error> {
     Ok(cgroup_of(&record)?.thaw()?)
 }
 
-/// Changes a container's limits; what is not named stays.
+/// Changes a container's limits; what is not named stays. Of `schemas` only the two that `update` has flags for count.
 ///
 /// # Errors
 /// When it has ended, or a limit cannot be set.
-pub fn update(runtime: &Runtime, id: &str, resources: &LinuxResources) -> Result<(), Error> {
+pub fn update(
+    runtime: &Runtime,
+    id: &str,
+    resources: &LinuxResources,
+    schemas: Option<&LinuxIntelRdt>,
+) -> Result<(), Error> {
     let dir = ContainerDir::open(&runtime.root, id)?;
     dir.lock()?;
     let (record, _) = dir.require("update")?;
+    if let Some(schemas) = schemas {
+        update_resctrl(&dir, id, schemas)?;
+        // Who asks for nothing else needs no cgroup.
+        let mut nothing = LinuxResources::default();
+        nothing.set_devices(None);
+        if *resources == nothing {
+            return Ok(());
+        }
+    }
     Ok(cgroup_of(&record)?.update(resources)?)
+}
+
+/// Changes what the container's group of resctrl may use.
+fn update_resctrl(dir: &ContainerDir, id: &str, schemas: &LinuxIntelRdt) -> Result<(), Error> {
+    let spec = dir.spec()?;
+    let own = spec
+        .linux()
+        .as_ref()
+        .and_then(|linux| linux.intel_rdt().as_ref());
+    let Some(own) = own else {
+        return Err(Error::Asked(format!(
+            "container {id:?} has no group of resctrl whose schema could be changed: its config.json has no linux.intelRdt"
+        )));
+    };
+    let mut asked = schemas.clone();
+    asked.set_clos_id(own.clos_id().clone());
+    let group = resctrl_group(&asked, id)?;
+    Ok(Places::find(&group)?.update(&group)?)
 }

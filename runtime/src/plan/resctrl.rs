@@ -6,7 +6,7 @@ use super::step::ResctrlGroup;
 use crate::spec::SpecError;
 
 /// What the configuration asks for, checked.
-pub(super) fn resctrl_group(asked: &LinuxIntelRdt, id: &str) -> Result<ResctrlGroup, SpecError> {
+pub(crate) fn resctrl_group(asked: &LinuxIntelRdt, id: &str) -> Result<ResctrlGroup, SpecError> {
     let invalid = |what: String| SpecError::Invalid {
         what: format!("linux.intelRdt: {what}"),
     };

@@ -70,6 +70,25 @@ fn a_half_written_record_is_told_and_deleted() {
     }
 }
 
+/// A disk that loses the end of a file, or a stranger who writes into it, must not make a container that cannot be removed.
+#[test]
+fn a_record_that_is_cut_off_anywhere_is_deleted() {
+    let sandbox = Sandbox::new();
+    let bundle = sandbox.bundle("sleep 100");
+    bundle.create().ok();
+    let dir = bundle.root().join(bundle.id());
+    let record = fs_err::read(dir.join("state.json")).unwrap();
+    bundle.runtime(["delete", "--force", bundle.id()]).ok();
+    for length in 0..record.len() {
+        fs_err::create_dir_all(&dir).unwrap();
+        fs_err::write(dir.join("state.json"), &record[..length]).unwrap();
+        bundle.runtime(["list"]).ok();
+        bundle.runtime(["delete", "--force", bundle.id()]).ok();
+        assert!(!dir.exists(), "{length} bytes");
+    }
+    bundle.assert_nothing_left();
+}
+
 #[test]
 fn a_killed_run_leaves_a_container_that_can_be_deleted() {
     let sandbox = Sandbox::new();

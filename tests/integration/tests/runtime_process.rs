@@ -169,3 +169,16 @@ fn caches_cannot_be_shared_out_where_there_is_no_resctrl() {
     assert!(message.contains(expected), "{message}");
     bundle.assert_nothing_left();
 }
+
+#[test]
+fn schemas_of_caches_are_changed_only_where_there_are_some() {
+    let sandbox = Sandbox::new();
+    let bundle = sandbox.bundle("sleep 100");
+    bundle.create().ok();
+    for flag in ["--l3-cache-schema=L3:0=f", "--mem-bw-schema=MB:0=20"] {
+        let message = bundle.runtime(["update", flag, bundle.id()]).fails(1);
+        assert!(message.contains("has no linux.intelRdt"), "{message}");
+    }
+    bundle.runtime(["delete", "--force", bundle.id()]).ok();
+    bundle.assert_nothing_left();
+}
