@@ -17,6 +17,9 @@ use crate::BuildError;
 /// The file in a command's directory that the build holds locked while it lives.
 const LOCK: &str = "lock";
 
+/// What the ids of commands' containers, and so the names of their directories, begin with.
+const PREFIX: &str = "build-";
+
 /// How to start a guard: a program that calls [`guard`] with its standard input.
 #[derive(Clone, Debug)]
 pub struct GuardProgram {
@@ -44,19 +47,38 @@ pub fn guard(input: impl BufRead, runtime: &RuntimeClient) {
 
 /// Removes what dead builds have left under the state directory, for the case that their guards were killed, too.
 pub fn sweep(state: &Path, runtime: &RuntimeClient) {
-    let Ok(entries) = fs_err::read_dir(state) else {
-        return;
-    };
-    for entry in entries.flatten() {
-        let dir = entry.path();
-        let Ok(lock) = fs_err::File::open(dir.join(LOCK)) else {
+    for (id, dir, _lock) in dead_below(state).unwrap_or_default() {
+        remove(&id, &dir, runtime);
+    }
+}
+
+/// The directories that nobody holds, each with its lock, which keeps other sweeps from it. Who is just making one holds the
+/// state directory, so none is seen half made; one without a lock is a dead process's.
+fn dead_below(state: &Path) -> std::io::Result<Vec<(String, PathBuf, Option<fs_err::File>)>> {
+    let _looking = lock(state, FlockOperation::LockExclusive)?;
+    let mut dead = Vec::new();
+    for entry in fs_err::read_dir(state)?.flatten() {
+        let name = entry.file_name();
+        let Some(id) = name.to_str().filter(|name| name.starts_with(PREFIX)) else {
             continue;
         };
-        let free = rustix::fs::flock(&lock, FlockOperation::NonBlockingLockExclusive).is_ok();
-        if let (true, Some(id)) = (free, entry.file_name().to_str()) {
-            remove(id, &dir, runtime);
+        let dir = entry.path();
+        match lock(&dir.join(LOCK), FlockOperation::NonBlockingLockExclusive) {
+            Ok(lock) => dead.push((id.to_owned(), dir, Some(lock))),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+                dead.push((id.to_owned(), dir, None));
+            }
+            Err(_) => {}
         }
     }
+    Ok(dead)
+}
+
+/// Opens a file or directory and locks it.
+fn lock(path: &Path, operation: FlockOperation) -> std::io::Result<fs_err::File> {
+    let file = fs_err::File::open(path)?;
+    rustix::fs::flock(&file, operation)?;
+    Ok(file)
 }
 
 fn remove(id: &str, dir: &Path, runtime: &RuntimeClient) {
@@ -156,8 +178,10 @@ impl<'a> Watched<'a> {
             }
         };
         fs_err::create_dir_all(state).map_err(failed("making", state))?;
+        // No sweep looks before the lock is held.
+        let making = lock(state, FlockOperation::LockShared).map_err(failed("locking", state))?;
         let (id, dir) = loop {
-            let id = format!("build-{}", random_name());
+            let id = format!("{PREFIX}{}", random_name());
             let dir = state.join(&id);
             match fs_err::create_dir(&dir) {
                 Ok(()) => break (id, dir),
@@ -169,6 +193,7 @@ impl<'a> Watched<'a> {
         let lock = fs_err::File::create(&path).map_err(failed("making", &path))?;
         rustix::fs::flock(&lock, FlockOperation::NonBlockingLockExclusive)
             .map_err(|errno| failed("locking", &path)(errno.into()))?;
+        drop(making);
         guard
             .say(&format!("begin {id} {}\n", dir.display()))
             .map_err(failed("telling the guard of", &dir))?;
@@ -199,6 +224,31 @@ fn random_name() -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_sweep_takes_the_dead_and_waits_for_who_is_making() {
+        let place = tempfile::tempdir().unwrap();
+        let state = place.path();
+        for name in ["build-dead", "build-cut", "build-alive", "other"] {
+            fs_err::create_dir(state.join(name)).unwrap();
+        }
+        for name in ["build-dead", "build-alive"] {
+            fs_err::write(state.join(name).join(LOCK), "").unwrap();
+        }
+        let exclusive = FlockOperation::NonBlockingLockExclusive;
+        let _alive = super::lock(&state.join("build-alive").join(LOCK), exclusive).unwrap();
+        let runtime = RuntimeClient::new("/bin/true", state.join("runtime"));
+        let making = super::lock(state, FlockOperation::LockShared).unwrap();
+        std::thread::scope(|scope| {
+            let sweeping = scope.spawn(|| sweep(state, &runtime));
+            std::thread::sleep(std::time::Duration::from_millis(50));
+            assert!(!sweeping.is_finished() && state.join("build-cut").exists());
+            drop(making);
+        });
+        let left = |name: &str| state.join(name).exists();
+        assert!(!left("build-dead") && !left("build-cut"));
+        assert!(left("build-alive") && left("other"));
+    }
 
     #[test]
     fn what_was_not_finished_is_removed() {
