@@ -44,7 +44,8 @@ impl AsFd for Channel {
     }
 }
 
-/// Sends a descriptor with a text to whoever is at the other end of a socket.
+/// Sends a descriptor with a text to whoever is at the other end of a socket. It goes with the first bytes; of a long text a
+/// stream may take a part at a time.
 pub(crate) fn send_descriptor(
     socket: impl AsFd,
     text: &[u8],
@@ -54,8 +55,12 @@ pub(crate) fn send_descriptor(
     let mut control = SendAncillaryBuffer::new(&mut space);
     let passed = [descriptor];
     control.push(SendAncillaryMessage::ScmRights(&passed));
-    let text = [IoSlice::new(text)];
-    rustix::net::sendmsg(socket, &text, &mut control, SendFlags::NOSIGNAL).map(drop)
+    let (first, flags) = ([IoSlice::new(text)], SendFlags::NOSIGNAL);
+    let mut sent = rustix::net::sendmsg(&socket, &first, &mut control, flags)?;
+    while sent < text.len() {
+        sent += rustix::net::send(&socket, &text[sent..], flags)?;
+    }
+    Ok(())
 }
 
 impl Channel {

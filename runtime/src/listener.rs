@@ -1,15 +1,13 @@
 //! Handing a seccomp listener over to who is to be asked about calls (OCI runtime specification, "The Container Process
 //! State").
 
-use std::io::IoSlice;
-use std::mem::MaybeUninit;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd};
 
 use oci_spec::runtime::LinuxSeccomp;
-use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags};
 use rustix::process::PidfdGetfdFlags;
 use serde::Serialize;
 
+use crate::channel::send_descriptor;
 use crate::commands::connect;
 use crate::container::{OCI_VERSION, Record, StateDocument, Status};
 use crate::error::Error;
@@ -72,19 +70,5 @@ pub(crate) fn hand_over(
     let text = serde_json::to_vec(&state)
         .map_err(|error| Error::Asked(format!("write the process state: {error}")))?;
     let socket = connect("seccomp agent", path)?;
-    send(&socket, &text, &listener).map_err(error)
-}
-
-/// The descriptor goes with the first bytes; the connection is closed after the last.
-fn send(socket: &OwnedFd, text: &[u8], listener: &OwnedFd) -> rustix::io::Result<()> {
-    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
-    let mut control = SendAncillaryBuffer::new(&mut space);
-    let passed = [listener.as_fd()];
-    control.push(SendAncillaryMessage::ScmRights(&passed));
-    let flags = SendFlags::NOSIGNAL;
-    let mut sent = rustix::net::sendmsg(socket, &[IoSlice::new(text)], &mut control, flags)?;
-    while sent < text.len() {
-        sent += rustix::net::send(socket, &text[sent..], flags)?;
-    }
-    Ok(())
+    send_descriptor(&socket, &text, listener.as_fd()).map_err(error)
 }
