@@ -35,6 +35,7 @@ impl Store {
         let lease = self.lease()?;
         let mut flaws = Vec::new();
         self.check_blobs(repair, &mut flaws)?;
+        self.check_indexes(&mut flaws)?;
         let directory = self.path("layers");
         for name in names(&directory)? {
             let Some(diff_id) = diff_id_of(&name) else {

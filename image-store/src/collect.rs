@@ -5,7 +5,7 @@ use std::fs::{self, File};
 use std::path::Path;
 use std::time::{Duration, SystemTime};
 
-use dhow_image::{ChainId, DiffId, Digest, ImageConfiguration, ImageManifest};
+use dhow_image::{ChainId, DiffId, Digest, ImageConfiguration, Links};
 use rustix::fs::FlockOperation;
 
 use crate::blobs::digest_of;
@@ -18,6 +18,9 @@ use crate::{Store, StoreError};
 const PART_AGE: Duration = Duration::from_secs(24 * 3600);
 /// A temporary file lives for moments; one this old was left by a crash.
 const TEMPORARY_AGE: Duration = Duration::from_secs(3600);
+
+/// The largest manifest or index that is taken.
+const LARGEST_DOCUMENT: u64 = 8 << 20;
 
 /// What a collection removed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -34,6 +37,8 @@ pub struct Collected {
 #[derive(Default)]
 struct Marked {
     blobs: HashSet<Digest>,
+    /// Documents whose content has been looked at.
+    documents: HashSet<Digest>,
     trees: HashSet<String>,
 }
 
@@ -120,7 +125,10 @@ impl Store {
         // An image that is being made is kept through its manifest, once that is written.
         let manifests: Vec<Digest> = marked.blobs.iter().cloned().collect();
         for digest in manifests {
-            if self.blob_size(&digest)?.is_some_and(|size| size < 1 << 20) {
+            if self
+                .blob_size(&digest)?
+                .is_some_and(|size| size <= LARGEST_DOCUMENT)
+            {
                 self.mark_image(&digest, marked)?;
             }
         }
@@ -130,6 +138,9 @@ impl Store {
     fn mark_tags(&self, marked: &mut Marked) -> Result<(), StoreError> {
         for (_, tag) in self.tags()? {
             self.mark_image(&digest_of(&tag.manifest)?, marked)?;
+            if let Some(index) = &tag.index {
+                self.mark_image(&digest_of(index)?, marked)?;
+            }
         }
         Ok(())
     }
@@ -165,25 +176,36 @@ impl Store {
         Ok(())
     }
 
-    /// A manifest, its config, its layers' blobs and trees.
-    fn mark_image(&self, manifest: &Digest, marked: &mut Marked) -> Result<(), StoreError> {
-        marked.blobs.insert(manifest.clone());
-        let Some(bytes) = read(&self.blob_path(manifest))? else {
-            return Ok(());
-        };
-        let Ok(document) = serde_json::from_slice::<ImageManifest>(&bytes) else {
-            return Ok(());
-        };
-        let id = digest_of(document.config())?;
-        for layer in document.layers() {
-            marked.blobs.insert(digest_of(layer)?);
+    /// A manifest, its config, its layers' blobs and trees; of an index all its manifests, too.
+    fn mark_image(&self, document: &Digest, marked: &mut Marked) -> Result<(), StoreError> {
+        let mut next = vec![document.clone()];
+        while let Some(document) = next.pop() {
+            marked.blobs.insert(document.clone());
+            if !marked.documents.insert(document.clone()) {
+                continue;
+            }
+            let size = self.blob_size(&document)?;
+            // What is larger is no document, whatever names it so.
+            if size.is_none_or(|size| size > LARGEST_DOCUMENT) {
+                continue;
+            }
+            let bytes = read(&self.blob_path(&document))?.unwrap_or_default();
+            let Some(links) = Links::guess(&bytes) else {
+                continue;
+            };
+            for blob in links.blobs() {
+                marked.blobs.insert(digest_of(blob)?);
+            }
+            next.extend(links.manifests.iter().filter_map(|m| digest_of(m).ok()));
+            let Some(config) = &links.config else {
+                continue;
+            };
+            if let Some(bytes) = read(&self.blob_path(&digest_of(config)?))?
+                && let Ok(config) = serde_json::from_slice::<ImageConfiguration>(&bytes)
+            {
+                self.mark_layers(&config, marked)?;
+            }
         }
-        if let Some(bytes) = read(&self.blob_path(&id))?
-            && let Ok(config) = serde_json::from_slice::<ImageConfiguration>(&bytes)
-        {
-            self.mark_layers(&config, marked)?;
-        }
-        marked.blobs.insert(id);
         Ok(())
     }
 

@@ -259,7 +259,7 @@ impl Store {
         &self,
         diff_id: &DiffId,
         layer: &Descriptor,
-    ) -> Result<Box<dyn Read + Send>, StoreError> {
+    ) -> Result<Box<dyn Read + Send + '_>, StoreError> {
         let failed = |error| damaged(diff_id, error);
         let digest = digest_of(layer)?;
         if !self.has_blob(&digest) {

@@ -7,6 +7,7 @@ use dhow_image::{
 
 use crate::blobs::digest_of;
 use crate::error::damaged;
+use crate::tags::Tag;
 use crate::{Store, StoreError};
 
 /// One image: its manifest, its config, and the references that name it.
@@ -19,6 +20,8 @@ pub struct Image {
     pub(crate) id: Digest,
     pub(crate) diff_ids: Vec<DiffId>,
     pub(crate) references: Vec<ImageReference>,
+    /// The indexes that its names stand for, and under which name; none for an image that is kept without one.
+    pub(crate) indexes: Vec<(Option<ImageReference>, Descriptor)>,
 }
 
 impl Image {
@@ -57,7 +60,16 @@ impl Image {
             id,
             diff_ids,
             references: Vec::new(),
+            indexes: Vec::new(),
         })
+    }
+
+    /// Notes a reference that names it.
+    pub(crate) fn named(&mut self, tag: &Tag) {
+        self.references.extend(tag.reference.clone());
+        if let Some(index) = &tag.index {
+            self.indexes.push((tag.reference.clone(), index.clone()));
+        }
     }
 
     /// The descriptor of the manifest.

@@ -12,6 +12,7 @@ mod docker_archive;
 mod error;
 mod image;
 mod import;
+mod index;
 mod ingest;
 mod layers;
 mod lease;

@@ -14,6 +14,7 @@ use oci_spec::image::MediaType;
 use crate::blobs::digest_of;
 use crate::docker_archive::Members;
 use crate::error::{damaged, io as io_error};
+use crate::index::plain;
 use crate::lease::descriptor;
 use crate::save::{IMAGE_NAME, REF_NAME};
 use crate::{Image, Lease, Store, StoreError};
@@ -327,14 +328,6 @@ pub(crate) fn take(
         }
     }
     Ok(())
-}
-
-/// The descriptor without the archive's annotations.
-fn plain(named: &Descriptor) -> Descriptor {
-    let mut plain = named.clone();
-    plain.set_annotations(None);
-    plain.set_platform(None);
-    plain
 }
 
 fn name_of(named: &Descriptor) -> Option<ImageReference> {

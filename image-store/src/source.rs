@@ -12,7 +12,7 @@ use crate::error::io;
 use crate::pipe::pipe;
 
 impl BlobSource for Store {
-    fn open(&self, descriptor: &Descriptor, offset: u64) -> Result<BlobBody, TransferError> {
+    fn open(&self, descriptor: &Descriptor, offset: u64) -> Result<BlobBody<'_>, TransferError> {
         let digest = digest_of(descriptor)?;
         let path = self.blob_path(&digest);
         let mut file = match File::open(&path) {
@@ -33,7 +33,7 @@ impl BlobSource for Store {
 
 impl Store {
     /// A layer in its tar form, packed while it is read.
-    fn open_tar_form(&self, diff_id: &DiffId) -> Result<BlobBody, TransferError> {
+    fn open_tar_form(&self, diff_id: &DiffId) -> Result<BlobBody<'_>, TransferError> {
         let record = self.layer(diff_id, None)?;
         let Some(record) = record.filter(|record| record.tar_form.is_some()) else {
             let message = format!("blob {diff_id} is not in the store");

@@ -31,7 +31,11 @@ pub(crate) struct Tag {
     /// None for an image that is kept without a name.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) reference: Option<ImageReference>,
+    /// The image that is run under this name: this machine's, or another's where there is none for it.
     pub(crate) manifest: Descriptor,
+    /// What the name stands for as a whole, where all its platforms are kept; `manifest` is one of its own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) index: Option<Descriptor>,
 }
 
 impl Store {
@@ -54,8 +58,11 @@ impl Store {
         };
         let mut found: Option<Image> = None;
         for image in self.images()? {
-            let manifest = image.descriptor.digest().digest();
-            if !image.id.hex().starts_with(digits) && manifest != digits {
+            let is_it = |manifest: &Descriptor| manifest.digest().digest() == digits;
+            if !image.id.hex().starts_with(digits)
+                && !is_it(&image.descriptor)
+                && !image.indexes.iter().any(|(_, index)| is_it(index))
+            {
                 continue;
             }
             if found.is_some() {
@@ -75,7 +82,7 @@ impl Store {
             return Ok(None);
         };
         let mut image = Image::read(self, &tag.manifest)?;
-        image.references.push(reference.clone());
+        image.named(&tag);
         Ok(Some(image))
     }
 
@@ -90,7 +97,7 @@ impl Store {
         for (_, tag) in self.tags()? {
             let manifest = tag.manifest.digest().to_string();
             if let Some(index) = by_manifest.get(&manifest) {
-                images[*index].references.extend(tag.reference);
+                images[*index].named(&tag);
                 continue;
             }
             let image = match Image::read(self, &tag.manifest) {
@@ -104,7 +111,7 @@ impl Store {
                 images.len() - 1
             });
             by_manifest.insert(manifest, index);
-            images[index].references.extend(tag.reference);
+            images[index].named(&tag);
         }
         images.sort_by(|a, b| b.created().cmp(&a.created()).then(a.id.cmp(&b.id)));
         Ok(images)
@@ -115,9 +122,24 @@ impl Store {
     /// # Errors
     /// When the manifest is missing, or the reference cannot be written.
     pub fn tag(&self, reference: &ImageReference, manifest: &Descriptor) -> Result<(), StoreError> {
+        self.tag_whole(reference, manifest, None)
+    }
+
+    /// The same for a name that stands for images of several platforms: `index` and all that it names must be in the store, `manifest`
+    /// is the one of them that is run.
+    ///
+    /// # Errors
+    /// As [`Store::tag`].
+    pub fn tag_whole(
+        &self,
+        reference: &ImageReference,
+        manifest: &Descriptor,
+        index: Option<&Descriptor>,
+    ) -> Result<(), StoreError> {
         let tag = Tag {
             reference: Some(reference.clone()),
             manifest: manifest.clone(),
+            index: index.cloned(),
         };
         self.write_tag(&self.tag_path(reference), &tag)?;
         // It has a name now.
@@ -130,15 +152,29 @@ impl Store {
     /// # Errors
     /// As [`Store::tag`].
     pub fn keep(&self, manifest: &Descriptor) -> Result<(), StoreError> {
+        self.keep_whole(manifest, None)
+    }
+
+    /// The same with the other platforms of its index.
+    ///
+    /// # Errors
+    /// As [`Store::tag`].
+    pub fn keep_whole(
+        &self,
+        manifest: &Descriptor,
+        index: Option<&Descriptor>,
+    ) -> Result<(), StoreError> {
         let digest = digest_of(manifest)?;
         for (_, tag) in self.tags()? {
-            if digest_of(&tag.manifest)? == digest {
+            let has_index = index.is_none() || tag.index.as_ref() == index;
+            if digest_of(&tag.manifest)? == digest && has_index {
                 return Ok(());
             }
         }
         let tag = Tag {
             reference: None,
             manifest: manifest.clone(),
+            index: index.cloned(),
         };
         self.write_tag(&self.unnamed_path(&digest), &tag)
     }
@@ -233,10 +269,11 @@ impl Store {
         Ok(found)
     }
 
-    /// Moves every reference from one manifest of an image to another of the same image.
+    /// Moves every reference from one manifest of an image to another of the same image. One with an index stays, since the other
+    /// manifest is none of the index's.
     pub(crate) fn move_tags(&self, from: &Digest, to: &Descriptor) -> Result<(), StoreError> {
         for (path, mut tag) in self.tags()? {
-            if digest_of(&tag.manifest)? == *from {
+            if tag.index.is_none() && digest_of(&tag.manifest)? == *from {
                 tag.manifest = to.clone();
                 self.write_tag(&path, &tag)?;
             }
@@ -283,6 +320,11 @@ impl Store {
         let _lock = self.lock_shared()?;
         if !self.has_blob(&digest) {
             return Err(StoreError::NoSuchImage(digest.to_string()));
+        }
+        if let Some(index) = &tag.index
+            && !self.has_blob(&digest_of(index)?)
+        {
+            return Err(StoreError::NoSuchImage(index.digest().to_string()));
         }
         let directory = path.parent().unwrap_or(path);
         loop {

@@ -5,7 +5,7 @@ use std::fs;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 
-use dhow_image::{ChainId, DiffId, Digest};
+use dhow_image::{ChainId, Descriptor, DiffId, Digest};
 
 use crate::blobs::digest_of;
 use crate::store::{names, read};
@@ -94,6 +94,26 @@ impl Store {
         }
         let documents = [image.descriptor(), image.manifest().config()];
         for blob in image.manifest().layers().iter().chain(documents) {
+            let digest = digest_of(blob)?;
+            if let Some(size) = self.blob_size(&digest)?
+                && counted.blobs.insert(digest)
+            {
+                counted.bytes += size;
+            }
+        }
+        for (_, index) in &image.indexes {
+            self.count_index(index, counted)?;
+        }
+        Ok(())
+    }
+
+    /// What an index keeps besides the image that is run; what is missing of it counts nothing.
+    fn count_index(&self, index: &Descriptor, counted: &mut Counted) -> Result<(), StoreError> {
+        let Ok(tree) = self.tree(index) else {
+            return Ok(());
+        };
+        let documents = tree.documents().iter().map(|document| &document.descriptor);
+        for blob in documents.chain(tree.blobs()) {
             let digest = digest_of(blob)?;
             if let Some(size) = self.blob_size(&digest)?
                 && counted.blobs.insert(digest)

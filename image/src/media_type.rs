@@ -50,6 +50,13 @@ impl Compression {
     }
 }
 
+/// Whether this is a layer that its maker does not want to be distributed: who needs it is to ask the addresses that its descriptor names.
+pub fn is_nondistributable(media_type: &MediaType) -> bool {
+    let text = media_type.to_string();
+    Compression::of_layer(media_type).is_some()
+        && (text.contains("nondistributable") || text.contains("foreign"))
+}
+
 /// Which document a manifest's media type announces.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum DocumentKind {

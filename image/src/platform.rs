@@ -3,7 +3,10 @@
 use std::fmt;
 use std::str::FromStr;
 
+use oci_spec::image::Descriptor;
 use serde::{Deserialize, Serialize};
+
+use crate::DocumentKind;
 
 /// An operating system, a processor architecture in Go's words, and the architecture's variant.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -51,6 +54,42 @@ impl Platform {
         self.os == offered.os
             && self.architecture == offered.architecture
             && (normal(self) == normal(offered) || normal(self).is_none())
+    }
+}
+
+impl Platform {
+    /// The manifest of an index for this platform: the first that fits, as the specification has it, or the only one there is, if it
+    /// does not say for what it is.
+    pub fn choose<'a>(&self, manifests: &'a [Descriptor]) -> Option<&'a Descriptor> {
+        let is_manifest =
+            |d: &&Descriptor| DocumentKind::of(d.media_type()) == Some(DocumentKind::Manifest);
+        let of = |d: &Descriptor| d.platform().as_ref().map(Self::from);
+        let mut images = manifests.iter().filter(is_manifest);
+        if let Some(fitting) = images
+            .clone()
+            .find(|d| of(d).is_some_and(|p| self.accepts(&p)))
+        {
+            return Some(fitting);
+        }
+        match (images.next(), images.next()) {
+            (Some(only), None) if of(only).is_none() => Some(only),
+            _ => None,
+        }
+    }
+
+    /// The platforms that an index has images for, each once.
+    pub fn offered(manifests: &[Descriptor]) -> Vec<Self> {
+        let mut offered = Vec::new();
+        for descriptor in manifests {
+            if let Some(platform) = descriptor.platform().as_ref().map(Self::from)
+                // Attestations are for none.
+                && platform.os != "unknown"
+                && !offered.contains(&platform)
+            {
+                offered.push(platform);
+            }
+        }
+        offered
     }
 }
 

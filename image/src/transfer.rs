@@ -13,13 +13,13 @@ pub trait BlobSource: Sync {
     ///
     /// # Errors
     /// [`TransferErrorKind::NotFound`] when the source has no such blob.
-    fn open(&self, descriptor: &Descriptor, offset: u64) -> Result<BlobBody, TransferError>;
+    fn open(&self, descriptor: &Descriptor, offset: u64) -> Result<BlobBody<'_>, TransferError>;
 }
 
-/// A blob that is being read.
-pub struct BlobBody {
+/// A blob that is being read, as long as its source is there.
+pub struct BlobBody<'a> {
     /// The bytes from `offset` to the end. Nobody has checked them yet.
-    pub reader: Box<dyn Read + Send>,
+    pub reader: Box<dyn Read + Send + 'a>,
     /// The position in the blob at which the bytes start: the offset that was asked for, or 0.
     pub offset: u64,
 }

@@ -146,31 +146,11 @@ pub(crate) fn choose(
         let message = format!("reading the index of {}", reference.familiar());
         TransferError::caused(TransferErrorKind::Corrupt, message, error)
     })?;
-    let mut offered = Vec::new();
-    let mut plain = Vec::new();
-    for descriptor in index.manifests() {
-        if DocumentKind::of(descriptor.media_type()) != Some(DocumentKind::Manifest) {
-            continue;
-        }
-        let Some(of) = descriptor.platform() else {
-            plain.push(descriptor);
-            continue;
-        };
-        let of = Platform {
-            os: of.os().to_string(),
-            architecture: of.architecture().to_string(),
-            variant: of.variant().clone(),
-        };
-        if platform.accepts(&of) {
-            return Ok(descriptor.clone());
-        }
-        offered.push(of.to_string());
+    if let Some(chosen) = platform.choose(index.manifests()) {
+        return Ok(chosen.clone());
     }
-    // An index of one image that does not say for what it is.
-    if let ([only], true) = (plain.as_slice(), offered.is_empty()) {
-        return Ok((*only).clone());
-    }
-    offered.retain(|platform| !platform.starts_with("unknown/"));
+    let offered = Platform::offered(index.manifests());
+    let offered: Vec<String> = offered.iter().map(ToString::to_string).collect();
     Err(TransferError::new(
         TransferErrorKind::NotFound,
         format!(

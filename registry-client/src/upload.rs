@@ -348,7 +348,7 @@ impl Upload<'_> {
 
 /// Reports what is read.
 struct Reported<'a> {
-    reader: Box<dyn Read + Send>,
+    reader: Box<dyn Read + Send + 'a>,
     part: &'a str,
     progress: &'a dyn Progress,
 }

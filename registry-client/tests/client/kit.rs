@@ -81,7 +81,7 @@ pub(crate) fn config_size(blobs: &Blobs, manifest: &Descriptor) -> String {
 }
 
 impl BlobSource for Blobs {
-    fn open(&self, descriptor: &Descriptor, offset: u64) -> Result<BlobBody, TransferError> {
+    fn open(&self, descriptor: &Descriptor, offset: u64) -> Result<BlobBody<'_>, TransferError> {
         let bytes = self.get(descriptor).ok_or_else(|| {
             TransferError::new(
                 TransferErrorKind::NotFound,
