@@ -47,6 +47,15 @@ pub enum StoreError {
         /// The container.
         container: String,
     },
+    /// A blob could not be taken into the store, though its bytes may be as they should be.
+    #[error("taking {what}")]
+    Take {
+        /// The blob.
+        what: String,
+        /// Why.
+        #[source]
+        source: TransferError,
+    },
     /// A layer could not be unpacked.
     #[error("unpacking layer {layer}")]
     Unpack {

@@ -7,7 +7,8 @@ use std::io::{self, Cursor, Read, Seek as _};
 
 use dhow_image::{
     Begun, BlobSink as _, ChainId, Compression, Descriptor, Digest, DocumentKind,
-    ImageConfiguration, ImageIndex, ImageManifest, ImageReference, Platform, Progress, Want,
+    ImageConfiguration, ImageIndex, ImageManifest, ImageReference, Platform, Progress,
+    TransferError, TransferErrorKind, Want,
 };
 use oci_spec::image::MediaType;
 
@@ -305,7 +306,14 @@ pub(crate) fn take(
     progress: &dyn Progress,
 ) -> Result<(), StoreError> {
     let digest = digest_of(blob)?;
-    let failed = |error: dhow_image::TransferError| damaged(&digest, error);
+    let failed = |error: TransferError| match error.kind() {
+        TransferErrorKind::Corrupt => damaged(&digest, error),
+        // The disk, mostly: the archive is not to blame.
+        _ => StoreError::Take {
+            what: digest.to_string(),
+            source: error,
+        },
+    };
     match lease.begin(blob, want).map_err(failed)? {
         Begun::Present => progress.end(digest.short(), "already there"),
         Begun::Write(mut writer) => {
@@ -320,7 +328,8 @@ pub(crate) fn take(
                 if count == 0 {
                     break;
                 }
-                io::Write::write_all(&mut writer, &buffer[..count]).map_err(reading)?;
+                io::Write::write_all(&mut writer, &buffer[..count])
+                    .map_err(io_error("keeping", digest.to_string()))?;
                 progress.advance(digest.short(), count as u64);
             }
             writer.commit().map_err(failed)?;
