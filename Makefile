@@ -28,11 +28,12 @@ bench: build
 	scripts/packages.sh hyperfine jq strace gcc libc6-dev podman buildah skopeo runc crun docker-registry busybox-static
 	benches/run.sh $(TARGET)
 
-# What this machine's cgroups and privileges cannot show: the same programs under the distribution's kernel in qemu, with cgroup v2 alone, with v1 alone, and
-# with systemd over each (tests/vm/README.md).
-GUESTS ?= v2 v1 systemd systemd-v1
+# What this machine's cgroups and privileges cannot show: the same programs under the distribution's kernel in qemu, with cgroup v2 alone, with v1 alone, with
+# systemd over each, on disks that fail, and with SELinux (tests/vm/README.md).
+GUESTS ?= v2 v1 full disk systemd systemd-v1
 test-vm: build
-	scripts/packages.sh qemu-system-x86 cpio busybox-static criu tar apparmor mmdebstrap e2fsprogs util-linux uidmap
+	scripts/packages.sh qemu-system-x86 cpio busybox-static criu tar apparmor mmdebstrap e2fsprogs util-linux uidmap \
+	  bsdutils checkpolicy dmsetup iproute2 xfsprogs
 	scripts/test-vm.sh $(TARGET) $(GUESTS)
 
 # What the tests need from the distribution.

@@ -1,7 +1,7 @@
 #!/bin/sh
 # Boots the distribution's own kernel in qemu, with the built programs in an initramfs, and runs tests/vm/checks.sh there:
 # what a machine with hybrid cgroups, or a root without CAP_SYS_RESOURCE, cannot show. The processor is emulated, so that it runs anywhere.
-# Needs the packages qemu-system-x86, cpio and busybox-static, and mmdebstrap and e2fsprogs for the guests with systemd; the kernel is downloaded and unpacked under target/, not installed.
+# Needs the packages qemu-system-x86, cpio and busybox-static, and mmdebstrap and e2fsprogs for the guests with systemd; kernels are downloaded and unpacked under target/, not installed.
 # DHOW_VM_RUNTIME=/usr/sbin/runc runs the checks of the runtime with another one, to see what is the checks' fault;
 # DHOW_VM_ONLY="criu cgroups" only the files of checks that are named.
 #
@@ -11,11 +11,12 @@
 #   # vm-modules: dm_flakey                  modules of the guest's kernel, which come along with those that they need
 #   # vm-cmdline: apparmor=1                 words for the kernel's command line
 #
-# The guests: v2 and v1 have that kind of cgroups and busybox as their process 1; systemd and systemd-v1 are a minimal Debian
-# (package mmdebstrap), kept under target/ as the kernel is, with systemd over that kind of cgroups.
-# usage: test-vm.sh DIRECTORY-OF-PROGRAMS [v2|v1|systemd|systemd-v1]...
+# The guests: v2 and v1 have that kind of cgroups and busybox as their process 1; disk is v2 for the checks that break a disk, and full is v2 with the kernel
+# that is not cut down for clouds; systemd and systemd-v1 are a minimal Debian (package mmdebstrap), kept under target/ as the kernels are, with systemd over
+# that kind of cgroups.
+# usage: test-vm.sh DIRECTORY-OF-PROGRAMS [v2|v1|disk|full|systemd|systemd-v1]...
 set -eu
-programs=$(cd "${1:?usage: test-vm.sh DIRECTORY-OF-PROGRAMS [v2|v1|systemd|systemd-v1]...}" && pwd)
+programs=$(cd "${1:?usage: test-vm.sh DIRECTORY-OF-PROGRAMS [v2|v1|disk|full|systemd|systemd-v1]...}" && pwd)
 shift
 here=$(cd "$(dirname "$0")/.." && pwd)
 # The slowest boot seen took a tenth of this.
@@ -35,20 +36,22 @@ trap finish EXIT
 trap 'exit 130' INT
 trap 'exit 143' TERM
 
-# The package that the metapackage stands for today, unpacked once.
+# The package that the metapackage $1 stands for today.
+kernel_package() { apt-cache depends "$1" 2>/dev/null | sed -n 's/^ *Depends: \(linux-image-[0-9].*\)$/\1/p' | head -n 1; }
+
+# Unpacks it once.
 fetch_kernel() {
-    package=$(apt-cache depends linux-image-cloud-amd64 2>/dev/null | sed -n 's/^ *Depends: \(linux-image-[0-9].*\)$/\1/p' | head -n 1)
+    package=$(kernel_package "$1")
     if [ -z "$package" ]; then
         apt-get update -q >&2
-        package=$(apt-cache depends linux-image-cloud-amd64 | sed -n 's/^ *Depends: \(linux-image-[0-9].*\)$/\1/p' | head -n 1)
+        package=$(kernel_package "$1")
     fi
-    [ -n "$package" ] || { echo "test-vm: no package linux-image-cloud-amd64 here" >&2; return 1; }
+    [ -n "$package" ] || { echo "test-vm: no package $1 here" >&2; return 1; }
     if [ ! -d "$place/$package" ]; then
         echo "test-vm: fetching $package" >&2
         (cd "$work" && { apt-get download -q "$package" || { apt-get update -q && apt-get download -q "$package"; }; }) >&2
         dpkg -x "$work/$package"_*.deb "$work/kernel"
-        version=${package#linux-image-}
-        busybox depmod -b "$work/kernel" "$version"
+        busybox depmod -b "$work/kernel" "${package#linux-image-}"
         mv "$work/kernel" "$place/$package"
     fi
     echo "$package"
@@ -76,7 +79,16 @@ module_closure() {
         END { if (wanted in path) { n = split(needs[path[wanted]], need, " "); for (i = n; i > 0; i--) print need[i]; print path[wanted] } }' "$modules/modules.dep"
 }
 
-# What the families of checks need, by the word at the top of their files.
+# The families of checks that run in the guest $1.
+families_of() {
+    for file in "$here"/tests/vm/*.sh; do
+        name=$(basename "$file" .sh)
+        case " ${DHOW_VM_ONLY:-$name} " in *" $name "*) ;; *) continue ;; esac
+        case " $(sed -n 's/^# vm-modes: //p' "$file") " in *" $1 "*) echo "$name" ;; esac
+    done
+}
+
+# What they need, by the word at the top of their files.
 wanted() {
     for family in $families; do sed -n "s/^# vm-$1: //p" "$here/tests/vm/$family.sh"; done | tr ' ' '\n' | sed '/^$/d' | sort -u
 }
@@ -92,6 +104,7 @@ bring_program() {
 
 initramfs() {
     tree=$work/initramfs
+    rm -rf "$tree"
     mkdir -p "$tree/bin" "$tree/modules" "$tree/dev" "$tree/proc" "$tree/sys" "$tree/tmp" "$tree/vm/families"
     cp "$(command -v busybox)" "$tree/bin/busybox"
     for program in dhow dhow-runtime dhow-monitor; do
@@ -100,17 +113,30 @@ initramfs() {
         strip "$tree/bin/$program" 2>/dev/null || :
     done
     for program in $(wanted programs) ${DHOW_VM_RUNTIME:-}; do bring_program "$program"; done
-    for module in overlay loop virtio_pci virtio_blk $(wanted modules); do module_closure "$module"; done | awk '!seen[$0]++' |
+    for module in overlay loop virtio_pci virtio_blk crc32c_generic ext4 $(wanted modules); do module_closure "$module"; done | awk '!seen[$0]++' |
         while read -r path; do
             cp "$modules/$path" "$tree/modules/"
             basename "$path" >>"$tree/modules/order"
         done
     "$here/scripts/busybox-rootfs.sh" "$tree/vm/busybox.tar"
-    cp "$here/tests/vm/checks.sh" "$here/tests/vm/bundle.sh" "$here/tests/vm/checks.service" "$tree/vm/"
+    cp "$here/tests/vm/checks.sh" "$here/tests/vm/bundle.sh" "$here/tests/vm/disk.sh" "$here/tests/vm/checks.service" "$tree/vm/"
     for family in $families; do cp "$here/tests/vm/$family.sh" "$tree/vm/families/"; done
     cp "$here/tests/vm/init.sh" "$tree/init"
     chmod 755 "$tree/init"
     (cd "$tree" && find . | cpio --quiet -o -H newc -R 0:0) >"$work/initramfs.cpio"
+}
+
+# The kernel and the initramfs of the guest $1.
+prepare() {
+    case $1 in
+    full) package=$(fetch_kernel linux-image-amd64) ;;
+    *) package=$(fetch_kernel linux-image-cloud-amd64) ;;
+    esac
+    version=${package#linux-image-}
+    kernel=$place/$package
+    modules=$kernel/lib/modules/$version
+    families=$(families_of "$1")
+    initramfs
 }
 
 # Boots once. The serial line is the guest's output; its last line says how it went.
@@ -154,22 +180,10 @@ boot() {
     esac
 }
 
-package=$(fetch_kernel)
-version=${package#linux-image-}
-kernel=$place/$package
-modules=$kernel/lib/modules/$version
-families=$(cd "$here/tests/vm" && for file in *.sh; do
-    name=${file%.sh}
-    case "$name ${DHOW_VM_ONLY:+only}" in
-    init\ * | checks\ * | bundle\ *) ;;
-    *' only') case " $DHOW_VM_ONLY " in *" $name "*) echo "$name" ;; esac ;;
-    *) echo "$name" ;;
-    esac
-done)
-initramfs
-[ $# -gt 0 ] || set -- v2 v1 systemd systemd-v1
+[ $# -gt 0 ] || set -- v2 v1 full disk systemd systemd-v1
 failed=
 for mode in "$@"; do
+    prepare "$mode"
     boot "$mode" || failed="$failed $mode"
 done
 [ -z "$failed" ] || { echo "test-vm: failed:$failed" >&2; exit 1; }

@@ -36,8 +36,27 @@ cgroups_weight_of_block_devices() {
     detach heavy '"blockIO": { "weight": 300 }' 'sleep 100'
     said=$(cat "$(container_file heavy blkio io.bfq.weight blkio.bfq.weight)")
     rt delete --force heavy
+    # One device's own, beside that of the others.
+    detach heavier "\"blockIO\": { \"weight\": 200, \"weightDevice\": [{ \"major\": ${disk%:*}, \"minor\": ${disk#*:}, \"weight\": 700 }] }" 'sleep 100'
+    own=$(cat "$(container_file heavier blkio io.bfq.weight blkio.bfq.weight_device)")
+    others=$(cat "$(container_file heavier blkio io.bfq.weight blkio.bfq.weight)")
+    rt delete --force heavier
     echo none >"/sys/block/vda/queue/scheduler"
     holds "$said" 300
+    holds "$own" "$disk 700"
+    holds "$others" 200
+}
+
+# Kernels since Linux 5.0 have no scheduler with weights of leaves.
+cgroups_leaf_weight_is_named() {
+    for limit in '"leafWeight": 300' "\"weightDevice\": [{ \"major\": ${disk%:*}, \"minor\": ${disk#*:}, \"leafWeight\": 300 }]"; do
+        status=0
+        said=$(contain leafy "\"blockIO\": { $limit }" 'echo begun' 2>&1) || status=$?
+        [ "$status" = 1 ] || fail "$limit: status $status: $said"
+        holds "$said" 'weight'
+        ! echo "$said" | grep begun || fail "$said"
+        [ -z "$(cgroup_directories leafy)" ] || fail "$limit: a cgroup is left"
+    done
 }
 
 cgroups_memory_swap_and_reservation() {
@@ -181,7 +200,7 @@ cgroups_resctrl_is_named_where_it_is_missing() {
     holds "$said" resctrl
 }
 
-check cgroups_shares_and_weights cgroups_weight_of_block_devices cgroups_memory_swap_and_reservation cgroups_settings_of_the_other_kind_are_refused \
+check cgroups_shares_and_weights cgroups_weight_of_block_devices cgroups_leaf_weight_is_named cgroups_memory_swap_and_reservation cgroups_settings_of_the_other_kind_are_refused \
     cgroups_network_class_and_priority cgroups_swappiness_and_oom_control cgroups_unified_is_written cgroups_hugepages_are_limited \
     cgroups_statistics_are_told cgroups_killing_for_memory_is_told cgroups_exec_into_a_divided_cgroup cgroups_threaded_above_is_refused \
     cgroups_resctrl_is_named_where_it_is_missing

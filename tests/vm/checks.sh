@@ -6,13 +6,13 @@ export DHOW_ROOT=/data/root DHOW_STATE=/run/dhow
 passed=0
 failed=0
 
-# Runs the checks named, each in a shell of its own that may take at most two minutes.
+# Runs the checks named, each in a shell of its own that may take at most two minutes, or `limit` seconds.
 check() {
     for name in "$@"; do
         started=$(cut -d. -f1 /proc/uptime)
         (set -e; "$name") >/tmp/said 2>&1 </dev/null &
         running=$!
-        (sleep 120; kill -9 "$running") >/dev/null 2>&1 &
+        (sleep "${limit:-120}"; kill -9 "$running") >/dev/null 2>&1 &
         watch=$!
         if wait "$running"; then
             passed=$((passed + 1))
@@ -47,7 +47,7 @@ programs_run() {
 
 cgroups_are_as_asked() {
     case $mode in
-    v2)
+    v2 | disk | full)
         ! grep -q ' cgroup ' /proc/mounts || fail "a v1 hierarchy is mounted: $(grep ' cgroup ' /proc/mounts)"
         for controller in cpu io memory pids cpuset; do
             grep -qw "$controller" /sys/fs/cgroup/cgroup.controllers || fail "no $controller"
@@ -64,6 +64,7 @@ cgroups_are_as_asked() {
 
 check programs_run cgroups_are_as_asked
 . /vm/bundle.sh
+[ "$mode" != disk ] || . /vm/disk.sh
 for family in /vm/families/*.sh; do
     case " $(sed -n 's/^# vm-modes: //p' "$family") " in
     *" $mode "*)

@@ -56,7 +56,7 @@ echo 'root:x:0:' >/etc/group
 # One kind of cgroups and nothing of the other.
 mount -t tmpfs -o mode=755 tmpfs /sys/fs/cgroup
 case $mode in
-v2)
+v2 | disk | full)
     umount /sys/fs/cgroup
     mount -t cgroup2 cgroup2 /sys/fs/cgroup
     ;;

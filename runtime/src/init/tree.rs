@@ -142,7 +142,9 @@ impl Tree {
                 continue;
             }
             match value {
-                Some(value) => rustix::mount::fsconfig_set_string(&context, &**key, &**value),
+                Some(value) => {
+                    rustix::mount::fsconfig_set_string(&context, &**key, unquoted(key, value))
+                }
                 None => rustix::mount::fsconfig_set_flag(&context, &**key),
             }
             .map_err(|errno| explain(key, errno))?;
@@ -176,6 +178,10 @@ impl Tree {
                 ("mand", None) => flags |= MountFlags::PERMIT_MANDATORY_FILE_LOCKING,
                 // Without the flag that they take back they say what is so anyway.
                 ("async" | "nolazytime" | "nomand", None) => {}
+                // Its commas separate nothing.
+                (_, Some(value)) if is_label(key) => {
+                    words.push(format!("{key}=\"{}\"", unquoted(key, value)));
+                }
                 (_, Some(value)) => words.push(format!("{key}={value}")),
                 (_, None) => words.push(key.clone()),
             }
@@ -473,9 +479,41 @@ fn attributes_of(flags: StatVfsMountFlags) -> u64 {
         }
 }
 
+/// Whether an option's value is an SELinux label, which a security module takes before the file system sees the options.
+fn is_label(key: &str) -> bool {
+    matches!(key, "context" | "fscontext" | "defcontext" | "rootcontext")
+}
+
+/// A label without the quotes that mount(2) needs around one with commas, and fsconfig(2) takes for a part of it.
+fn unquoted<'a>(key: &str, value: &'a str) -> &'a str {
+    let inside = value.strip_prefix('"').and_then(|v| v.strip_suffix('"'));
+    inside.filter(|_| is_label(key)).unwrap_or(value)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn labels_with_commas_are_one_option_in_the_older_words() {
+        let label = "u:r:t:s0:c1,c2";
+        for given in [label.to_owned(), format!("\"{label}\"")] {
+            assert_eq!(unquoted("context", &given), label);
+            let data = [
+                ("context".to_owned(), Some(given)),
+                ("mode".to_owned(), Some("755".to_owned())),
+            ];
+            let tree = Tree::filesystem_later("tmpfs", "tmpfs", &data, 0).unwrap();
+            let Form::Filesystem { data, .. } = tree.form else {
+                panic!("another form");
+            };
+            assert_eq!(
+                data.to_str().unwrap(),
+                format!("context=\"{label}\",mode=755")
+            );
+        }
+        assert_eq!(unquoted("mode", "\"755\""), "\"755\"");
+    }
 
     #[test]
     fn attributes_are_the_same_in_the_older_words() {
