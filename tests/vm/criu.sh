@@ -1,6 +1,6 @@
 # Checks of checkpoint and restore, with the distribution's criu: on this kernel, as on most machines, it works. Read by checks.sh.
 # vm-modes: v2 v1
-# vm-programs: criu tar
+# vm-programs: criu tar script
 # vm-modules: unix_diag inet_diag tcp_diag udp_diag raw_diag af_packet_diag netlink_diag tun veth nf_tables nf_conntrack_netlink
 # shellcheck shell=sh
 
@@ -115,6 +115,87 @@ criu_restores_in_the_foreground() {
     ! rt state front 2>/dev/null || fail "it is still there"
 }
 
+# The memory goes to another directory (of another machine, as it were) while the rest is saved here.
+criu_sends_memory_to_a_page_server() {
+    counter sent ''
+    await_count sent 2
+    mkdir -p /data/images-pages
+    criu page-server --images-dir /data/images-pages --address 127.0.0.1 --port 9876 >/tmp/page-server 2>&1 &
+    server=$!
+    sleep 1
+    checkpoint sent --page-server 127.0.0.1:9876 || fail "$(cat /tmp/page-server)"
+    wait "$server" || fail "$(cat /tmp/page-server)"
+    [ -z "$(ls /data/images-sent | grep '^pages-')" ] || fail "the memory is here: $(ls /data/images-sent)"
+    saved=$(count sent)
+    cp /data/images-pages/page* /data/images-sent/
+    restore sent
+    await_count sent "$saved"
+    rt delete --force sent
+}
+
+# The container goes on before its memory is there: it is fetched page by page from the process that saved it.
+criu_restores_before_the_memory_is_there() {
+    criu check --feature uffd-noncoop || return 0
+    counter lazy ''
+    await_count lazy 2
+    mkfifo /tmp/lazy-ready
+    rt checkpoint --lazy-pages --page-server 127.0.0.1:9877 --status-fd 7 --manage-cgroups-mode ignore --image-path /data/images-lazy lazy \
+        7>/tmp/lazy-ready >/tmp/lazy-said 2>&1 &
+    saving=$!
+    [ "$(head -c 1 /tmp/lazy-ready | od -A n -t u1 | tr -d ' ')" = 0 ] || fail "not ready: $(cat /tmp/lazy-said) $(tail -n 15 /data/images-lazy/dump.log)"
+    saved=$(count lazy)
+    criu lazy-pages --page-server --address 127.0.0.1 --port 9877 --images-dir /data/images-lazy >/tmp/lazy-pages 2>&1 &
+    fetching=$!
+    # The one that is saved has its cgroup until its last page is gone.
+    mkdir -p /data/bundles/eager
+    sed 's|/dhow-vm/lazy|/dhow-vm/eager|' /data/bundles/lazy/config.json >/data/bundles/eager/config.json
+    rt restore --detach --lazy-pages --manage-cgroups-mode ignore --image-path /data/images-lazy --work-path /data/images-lazy --bundle /data/bundles/eager eager \
+        </dev/null >/dev/null 2>/tmp/lazy-restored || fail "$(cat /tmp/lazy-restored) $(tail -n 15 /data/images-lazy/restore.log) $(cat /tmp/lazy-pages)"
+    await_count lazy "$saved"
+    wait "$saving" || fail "$(cat /tmp/lazy-said) $(tail -n 15 /data/images-lazy/dump.log)"
+    wait "$fetching" || fail "$(cat /tmp/lazy-pages)"
+    ! rt state lazy 2>/dev/null || fail "it is still there"
+    status_is eager running
+    [ "$(rt exec eager hostname)" = inside ] || fail "no exec"
+    rt delete --force eager
+    [ -z "$(cgroup_directories lazy)$(cgroup_directories eager)" ] || fail "a cgroup is left"
+}
+
+# Waits for a line in a file. usage: await_line FILE LINE
+await_line() {
+    for _ in 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20; do
+        ! grep -q "$2" "$1" || return 0
+        sleep 0.5
+    done
+    fail "no $2 in: $(cat "$1")"
+}
+
+# What a person types in the terminal that /bin/script makes is answered before and after.
+criu_saves_a_terminal() {
+    process='"terminal": true,' bundle typed '' 'echo begun; while read -r line; do echo "heard $line"; stty size; done'
+    sed -i 's|{ "destination": "/tmp"|{ "destination": "/dev/pts", "type": "devpts", "source": "devpts", "options": ["nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620"] }, &|' \
+        /data/bundles/typed/config.json
+    mkfifo /tmp/typed-in
+    # Held open, or the first line would be the last.
+    exec 8<>/tmp/typed-in
+    /bin/script -qfc "$runtime --root /run/runtime run --bundle /data/bundles/typed typed" /tmp/typed-first </tmp/typed-in >/dev/null 2>&1 &
+    await_line /tmp/typed-first begun
+    echo one >&8
+    await_line /tmp/typed-first 'heard one'
+    checkpoint typed
+    ! rt state typed 2>/dev/null || fail "it is still there"
+    /bin/script -qfc "$runtime --root /run/runtime restore --image-path /data/images-typed --bundle /data/bundles/typed typed" /tmp/typed-second </tmp/typed-in >/dev/null 2>&1 &
+    for _ in 1 2 3 4 5 6 7 8 9 10; do
+        ! rt state typed 2>/dev/null | grep -q running || break
+        sleep 0.5
+    done
+    status_is typed running
+    echo two >&8
+    await_line /tmp/typed-second 'heard two' || fail "$(tail -n 15 /data/images-typed/restore.log)"
+    ! grep -q begun /tmp/typed-second || fail "from the beginning: $(cat /tmp/typed-second)"
+    rt delete --force typed
+}
+
 criu_refuses_clearly() {
     counter refused ''
     await_count refused 1
@@ -133,4 +214,5 @@ criu_refuses_clearly() {
     ! rt state refused 2>/dev/null || fail "it is there"
 }
 
-check criu_works_here criu_saves_and_restores criu_leaves_running criu_restores_limits criu_saves_memory_before criu_restores_in_the_foreground criu_refuses_clearly
+check criu_works_here criu_saves_and_restores criu_leaves_running criu_restores_limits criu_saves_memory_before criu_restores_in_the_foreground \
+    criu_sends_memory_to_a_page_server criu_restores_before_the_memory_is_there criu_saves_a_terminal criu_refuses_clearly
