@@ -57,6 +57,14 @@ pub enum PackError {
         /// The path in the tree.
         path: String,
     },
+    /// Something that no tar of a layer can say.
+    #[error("{path:?} cannot be part of a layer: {reason}")]
+    Refused {
+        /// The path in the tree.
+        path: String,
+        /// Why.
+        reason: &'static str,
+    },
     /// The tar could not be written.
     #[error("writing the tar stream")]
     Write(#[source] io::Error),

@@ -61,7 +61,7 @@ pub(crate) fn write(fields: &Fields<'_>, out: &mut Vec<u8>) {
     let _ = header.set_device_major(fields.device.0);
     let _ = header.set_device_minor(fields.device.1);
     for (name, value) in fields.xattrs {
-        records.push(([b"SCHILY.xattr.", name.as_slice()].concat(), value.clone()));
+        records.push((xattr_key(name), value.clone()));
     }
     if !records.is_empty() {
         write_pax(records, out);
@@ -94,6 +94,19 @@ fn set_name(header: &mut Header, name: &[u8]) -> bool {
     // For readers that know no pax records, the beginning.
     ustar.name.copy_from_slice(&name[..100]);
     false
+}
+
+/// The key of an extended attribute's record. It ends at the first `=`, so a name with one is written as GNU tar does it.
+fn xattr_key(name: &[u8]) -> Vec<u8> {
+    let mut key = b"SCHILY.xattr.".to_vec();
+    for byte in name {
+        match byte {
+            b'=' => key.extend_from_slice(b"%3D"),
+            b'%' => key.extend_from_slice(b"%25"),
+            other => key.push(*other),
+        }
+    }
+    key
 }
 
 fn write_pax(mut records: Vec<(Vec<u8>, Vec<u8>)>, out: &mut Vec<u8>) {

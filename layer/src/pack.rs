@@ -16,6 +16,8 @@ use crate::place::{is_whiteout, lossy, open_inside};
 use crate::{OPAQUE, PackError, WHITEOUT};
 
 const CHUNK: usize = 256 * 1024;
+/// So many directories are open at once.
+const KEPT: usize = 64;
 
 /// Name and value.
 type Xattr = (Vec<u8>, Vec<u8>);
@@ -45,8 +47,7 @@ pub fn pack(
     let root = tree
         .try_clone_to_owned()
         .map_err(|source| packer.failed("open the root", source))?;
-    let stat = rustix::fs::fstat(&root).map_err(packer.cannot("read its attributes"))?;
-    packer.directory(&root, &stat)?;
+    packer.tree(root)?;
     packer.finish()
 }
 
@@ -62,9 +63,75 @@ struct Packer<'a, W> {
     names: Vec<u8>,
 }
 
+/// A directory whose content is being packed.
+struct Begun {
+    /// None where so many lie below it that it has to be opened again.
+    directory: Option<OwnedFd>,
+    stat: Stat,
+    /// What is still to be packed, in order.
+    children: std::vec::IntoIter<(Vec<u8>, FileType)>,
+    /// The length of its path.
+    length: usize,
+}
+
 impl<W: Write> Packer<'_, W> {
-    fn directory(&mut self, directory: &OwnedFd, stat: &Stat) -> Result<(), PackError> {
-        let (xattrs, opaque) = self.xattrs(directory, true)?;
+    /// Walks through the tree. However deep it is, only [`KEPT`] directories are open.
+    fn tree(&mut self, root: OwnedFd) -> Result<(), PackError> {
+        let mut begun = vec![self.directory(root)?];
+        while let Some(top) = begun.last_mut() {
+            self.path.truncate(top.length);
+            let Some(directory) = &top.directory else {
+                return Err(self.changed());
+            };
+            if let Some((name, kind)) = top.children.next() {
+                if !self.path.is_empty() {
+                    self.path.push(b'/');
+                }
+                self.path.extend_from_slice(&name);
+                if let Some(inner) = self.entry(directory, &name, kind)? {
+                    let inner = self.directory(inner)?;
+                    begun.push(inner);
+                    if let Some(above) = begun.len().checked_sub(KEPT + 1) {
+                        begun[above].directory = None;
+                    }
+                }
+                continue;
+            }
+            if self.options.normalise && top.stat.st_mtime_nsec != 0 {
+                rustix::fs::futimens(directory, &times((top.stat.st_mtime, 0)))
+                    .map_err(self.cannot("set its time to whole seconds"))?;
+            }
+            self.out.flush_if_full().map_err(PackError::Write)?;
+            let done = begun.pop();
+            if let (Some(done), Some(above)) = (done, begun.last_mut()) {
+                self.reopen(above, &done)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Opens the directory above one that is done, where it was closed meanwhile.
+    fn reopen(&self, above: &mut Begun, done: &Begun) -> Result<(), PackError> {
+        if above.directory.is_some() {
+            return Ok(());
+        }
+        let below = done.directory.as_ref().ok_or_else(|| self.changed())?;
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let directory = rustix::fs::openat(below, "..", flags, Mode::empty())
+            .map_err(self.cannot("open the directory above it"))?;
+        let stat = rustix::fs::fstat(&directory).map_err(self.cannot("read its attributes"))?;
+        // Where something was moved, this would be a place outside of the tree.
+        if (stat.st_dev, stat.st_ino) != (above.stat.st_dev, above.stat.st_ino) {
+            return Err(self.changed());
+        }
+        above.directory = Some(directory);
+        Ok(())
+    }
+
+    /// Writes a directory's own entry, and lists it.
+    fn directory(&mut self, directory: OwnedFd) -> Result<Begun, PackError> {
+        let stat = rustix::fs::fstat(&directory).map_err(self.cannot("read its attributes"))?;
+        let (xattrs, opaque) = self.xattrs(&directory, true)?;
         let name = match self.path.as_slice() {
             b"" => b"./".to_vec(),
             path => [path, b"/"].concat(),
@@ -72,7 +139,7 @@ impl<W: Write> Packer<'_, W> {
         self.header(&Fields {
             name: &name,
             xattrs: &xattrs,
-            ..fields(EntryType::Directory, stat)
+            ..fields(EntryType::Directory, &stat)
         });
         if opaque {
             let prefix = if self.path.is_empty() {
@@ -83,7 +150,7 @@ impl<W: Write> Packer<'_, W> {
             self.mark(&[prefix, OPAQUE].concat());
         }
         let mut children = Vec::new();
-        for entry in Dir::read_from(directory).map_err(self.cannot("list it"))? {
+        for entry in Dir::read_from(&directory).map_err(self.cannot("list it"))? {
             let entry = entry.map_err(self.cannot("list it"))?;
             let child = entry.file_name().to_bytes();
             if child != b"." && child != b".." {
@@ -91,42 +158,42 @@ impl<W: Write> Packer<'_, W> {
             }
         }
         children.sort_unstable_by(|a, b| a.0.cmp(&b.0));
-        let length = self.path.len();
-        for (child, kind) in children {
-            if length > 0 {
-                self.path.push(b'/');
-            }
-            self.path.extend_from_slice(&child);
-            self.entry(directory, &child, kind)?;
-            self.path.truncate(length);
-        }
-        if self.options.normalise && stat.st_mtime_nsec != 0 {
-            rustix::fs::futimens(directory, &times((stat.st_mtime, 0)))
-                .map_err(self.cannot("set its time to whole seconds"))?;
-        }
-        self.out.flush_if_full().map_err(PackError::Write)
+        Ok(Begun {
+            directory: Some(directory),
+            stat,
+            children: children.into_iter(),
+            length: self.path.len(),
+        })
     }
 
-    fn entry(&mut self, parent: &OwnedFd, name: &[u8], kind: FileType) -> Result<(), PackError> {
+    /// Packs what is no directory; gives back the open directory where it is one.
+    fn entry(
+        &mut self,
+        parent: &OwnedFd,
+        name: &[u8],
+        kind: FileType,
+    ) -> Result<Option<OwnedFd>, PackError> {
         let open = |flags: OFlags| {
             let flags = flags | OFlags::NOFOLLOW | OFlags::CLOEXEC;
             rustix::fs::openat(parent, name, flags, Mode::empty())
         };
+        if name.starts_with(WHITEOUT) {
+            return Err(PackError::Refused {
+                path: lossy(&self.path),
+                reason: "in a layer, a name that begins with .wh. means that something is deleted",
+            });
+        }
         match kind {
-            FileType::Directory => {
-                let directory =
-                    open(OFlags::RDONLY | OFlags::DIRECTORY).map_err(self.cannot("open it"))?;
-                let stat =
-                    rustix::fs::fstat(&directory).map_err(self.cannot("read its attributes"))?;
-                self.directory(&directory, &stat)
-            }
+            FileType::Directory => open(OFlags::RDONLY | OFlags::DIRECTORY)
+                .map(Some)
+                .map_err(self.cannot("open it")),
             FileType::RegularFile => {
                 let file = open(OFlags::RDONLY).map_err(self.cannot("open it"))?;
                 let stat = rustix::fs::fstat(&file).map_err(self.cannot("read its attributes"))?;
-                if self.is_linked(&stat) {
-                    return Ok(());
+                if !self.is_linked(&stat) {
+                    self.regular(&file, &stat)?;
                 }
-                self.regular(&file, &stat)
+                Ok(None)
             }
             _ => self.special(parent, name),
         }
@@ -151,9 +218,7 @@ impl<W: Write> Packer<'_, W> {
                 .fill_from(file, wanted)
                 .map_err(self.cannot("read its content"))?;
             if count == 0 {
-                return Err(PackError::Changed {
-                    path: lossy(&self.path),
-                });
+                return Err(self.changed());
             }
             left -= count as u64;
             self.out.flush_if_full().map_err(PackError::Write)?;
@@ -167,14 +232,14 @@ impl<W: Write> Packer<'_, W> {
     }
 
     /// Links, devices, fifos, whiteouts and sockets: what is never opened.
-    fn special(&mut self, parent: &OwnedFd, name: &[u8]) -> Result<(), PackError> {
+    fn special(&mut self, parent: &OwnedFd, name: &[u8]) -> Result<Option<OwnedFd>, PackError> {
         let stat = rustix::fs::statat(parent, name, AtFlags::SYMLINK_NOFOLLOW)
             .map_err(self.cannot("read its attributes"))?;
         if is_whiteout(&stat) {
             let above = self.path.len() - name.len();
             let mark = [&self.path[..above], WHITEOUT, name].concat();
             self.mark(&mark);
-            return Ok(());
+            return Ok(None);
         }
         let kind = match FileType::from_raw_mode(stat.st_mode) {
             FileType::Symlink => EntryType::Symlink,
@@ -184,9 +249,10 @@ impl<W: Write> Packer<'_, W> {
             // A socket means nothing without the process that listened on it.
             FileType::Socket if self.options.normalise => {
                 return rustix::fs::unlinkat(parent, name, AtFlags::empty())
+                    .map(|()| None)
                     .map_err(self.cannot("remove the socket"));
             }
-            FileType::Socket => return Ok(()),
+            FileType::Socket => return Ok(None),
             // The directory's listing did not say the type.
             FileType::Directory | FileType::RegularFile => {
                 return self.entry(parent, name, FileType::from_raw_mode(stat.st_mode));
@@ -199,7 +265,7 @@ impl<W: Write> Packer<'_, W> {
             }
         };
         if self.is_linked(&stat) {
-            return Ok(());
+            return Ok(None);
         }
         let link = match kind {
             EntryType::Symlink => rustix::fs::readlinkat(parent, name, Vec::new())
@@ -227,7 +293,7 @@ impl<W: Write> Packer<'_, W> {
             rustix::fs::utimensat(parent, name, &times((stat.st_mtime, 0)), flags)
                 .map_err(self.cannot("set its time to whole seconds"))?;
         }
-        Ok(())
+        Ok(None)
     }
 
     /// Writes a hard link where another path of the same file was packed already.
@@ -352,6 +418,12 @@ impl<W: Write> Packer<'_, W> {
             size: self.out.size,
             entries: self.entries,
         })
+    }
+
+    fn changed(&self) -> PackError {
+        PackError::Changed {
+            path: lossy(&self.path),
+        }
     }
 
     fn cannot(&self, doing: &'static str) -> impl Fn(Errno) -> PackError + use<W> {

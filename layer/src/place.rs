@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeSet, HashMap};
 use std::io;
+use std::ops::Range;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::rc::Rc;
 
@@ -15,6 +16,11 @@ use crate::options::XattrFlavour;
 /// So many open directories are kept.
 const KEPT: usize = 64;
 
+/// More than this the directories of a tar may not take in memory. With names of 100 bytes they are more than a million.
+const REMEMBERED: usize = 256 << 20;
+/// What each of them takes besides its name.
+const ENTRY: usize = 96;
+
 /// Where a root's directories are looked up.
 pub(crate) struct Places<'a> {
     root: BorrowedFd<'a>,
@@ -23,6 +29,8 @@ pub(crate) struct Places<'a> {
     kept: HashMap<Vec<u8>, Rc<OwnedFd>>,
     /// Directories that were made because something lies in them.
     pub(crate) implied: BTreeSet<Vec<u8>>,
+    /// What the directories that were made take in memory until the end.
+    remembered: usize,
     /// With a flavour, a whiteout that stands where a directory is to be made makes that one opaque.
     whiteouts: Option<XattrFlavour>,
 }
@@ -51,6 +59,7 @@ impl<'a> Places<'a> {
             base,
             kept: HashMap::new(),
             implied: BTreeSet::new(),
+            remembered: 0,
             whiteouts,
         }
     }
@@ -91,6 +100,7 @@ impl<'a> Places<'a> {
             set_opaque(directory.as_fd(), flavour)
                 .map_err(wrote(path, "mark a directory as opaque"))?;
         }
+        self.remember(path)?;
         self.implied.insert(path.to_vec());
         Ok(self.keep(path, directory))
     }
@@ -113,6 +123,15 @@ impl<'a> Places<'a> {
             Err(Errno::NOENT | Errno::NOTDIR) => Ok(None),
             Err(Errno::LOOP) => Err(refused(path, "its links lead in circles")),
             Err(error) => Err(wrote(path, "open its directory")(error)),
+        }
+    }
+
+    /// Counts a directory whose path has to be known until the end.
+    pub(crate) fn remember(&mut self, path: &[u8]) -> Result<(), UnpackError> {
+        self.remembered += path.len() + ENTRY;
+        match self.remembered <= REMEMBERED {
+            true => Ok(()),
+            false => Err(refused(path, "the tar has too many directories")),
         }
     }
 
@@ -157,7 +176,9 @@ impl<'a> Places<'a> {
             source: error,
         })?;
         self.kept.clear();
-        self.implied.retain(|implied| !is_below(implied, path));
+        for range in below(path) {
+            self.implied.extract_if(range, |_| true).for_each(drop);
+        }
         Ok(free(false, true))
     }
 
@@ -208,10 +229,10 @@ pub(crate) fn is_whiteout(stat: &Stat) -> bool {
     FileType::from_raw_mode(stat.st_mode) == FileType::CharacterDevice && device == 0
 }
 
-/// Whether `path` is `above` or lies below it.
-pub(crate) fn is_below(path: &[u8], above: &[u8]) -> bool {
-    path.strip_prefix(above)
-        .is_some_and(|rest| rest.is_empty() || rest[0] == b'/')
+/// What of an ordered map of paths is `above` or lies below it: two ranges, since `above-x` sorts between them.
+pub(crate) fn below(above: &[u8]) -> [Range<Vec<u8>>; 2] {
+    let with = |byte: u8| [above, &[byte]].concat();
+    [above.to_vec()..with(0), with(b'/')..with(b'/' + 1)]
 }
 
 /// A path's directory and last name.

@@ -216,11 +216,6 @@ impl<R: Read> TarStream<R> {
     }
 
     fn kind(&self, header: &Header, kind: EntryType, name: &[u8]) -> Result<Kind, UnpackError> {
-        let device = || {
-            let major = header.device_major().ok().flatten().unwrap_or(0);
-            let minor = header.device_minor().ok().flatten().unwrap_or(0);
-            (major, minor)
-        };
         Ok(match kind {
             // Before POSIX a directory was a file whose name ends in a slash.
             EntryType::Regular | EntryType::Continuous if name.ends_with(b"/") => Kind::Directory,
@@ -228,8 +223,14 @@ impl<R: Read> TarStream<R> {
             EntryType::Link => Kind::HardLink,
             EntryType::Symlink => Kind::Symlink,
             EntryType::Directory => Kind::Directory,
-            EntryType::Char => Kind::CharDevice(device().0, device().1),
-            EntryType::Block => Kind::BlockDevice(device().0, device().1),
+            EntryType::Char => {
+                let (major, minor) = self.device(header)?;
+                Kind::CharDevice(major, minor)
+            }
+            EntryType::Block => {
+                let (major, minor) = self.device(header)?;
+                Kind::BlockDevice(major, minor)
+            }
             EntryType::Fifo => Kind::Fifo,
             other => {
                 return Err(self.malformed(format!(
@@ -238,6 +239,23 @@ impl<R: Read> TarStream<R> {
                 )));
             }
         })
+    }
+
+    /// A device's numbers. Others than Linux has would come out of mknod(2) as another device, perhaps as a whiteout.
+    fn device(&self, header: &Header) -> Result<(u32, u32), UnpackError> {
+        const MAJOR: std::ops::Range<usize> = 329..337;
+        const MINOR: std::ops::Range<usize> = 337..345;
+        let part = |field, what, bits| {
+            let number = self.number(&header.as_bytes()[field], what)?;
+            u32::try_from(number)
+                .ok()
+                .filter(|number| *number < 1_u32 << bits)
+                .ok_or_else(|| self.malformed(format!("a {what} that Linux does not have")))
+        };
+        Ok((
+            part(MAJOR, "device's major number", 12)?,
+            part(MINOR, "device's minor number", 20)?,
+        ))
     }
 
     /// The next header block; none at the end.
@@ -298,7 +316,7 @@ impl<R: Read> TarStream<R> {
                         records.take(key, value).ok_or_else(bad)?;
                     }
                     if let Some(name) = key.strip_prefix(b"SCHILY.xattr.") {
-                        extension.xattrs.push((name.to_vec(), value.to_vec()));
+                        extension.xattrs.push((xattr_name(name), value.to_vec()));
                     }
                 }
             }
@@ -416,6 +434,22 @@ fn is_extension(kind: EntryType) -> bool {
     )
 }
 
+/// The name of an extended attribute out of a record's key, which GNU tar and we write with `=` as `%3D` and `%` as `%25`.
+fn xattr_name(key: &[u8]) -> Vec<u8> {
+    let mut name = Vec::with_capacity(key.len());
+    let mut rest = key;
+    while let Some((first, after)) = rest.split_first() {
+        let (byte, after) = match rest {
+            [b'%', b'3', b'D', after @ ..] => (b'=', after),
+            [b'%', b'2', b'5', after @ ..] => (b'%', after),
+            _ => (*first, after),
+        };
+        name.push(byte);
+        rest = after;
+    }
+    name
+}
+
 fn up_to_nul(bytes: &[u8]) -> &[u8] {
     let end = bytes.iter().position(|b| *b == 0).unwrap_or(bytes.len());
     &bytes[..end]
@@ -451,6 +485,18 @@ mod tests {
         assert_eq!(pax_time(b"-1.25"), Some((-2, 750_000_000)));
         assert_eq!(pax_time(b"12.1234567891"), Some((12, 123_456_789)));
         assert_eq!(pax_time(b"x"), None);
+    }
+
+    #[test]
+    fn names_of_extended_attributes() {
+        for (key, name) in [
+            ("user.a", "user.a"),
+            ("user.a%3Db%253D", "user.a=b%3D"),
+            ("user.100%", "user.100%"),
+            ("%2%3D", "%2="),
+        ] {
+            assert_eq!(xattr_name(key.as_bytes()), name.as_bytes());
+        }
     }
 
     #[test]

@@ -13,7 +13,9 @@ use rustix::process::{Gid, Uid};
 
 use crate::attributes::{is_kept, set_opaque, times};
 use crate::options::{ExtractOptions, Extracted, UnpackOptions, Unpacked, XattrFlavour};
-use crate::place::{Places, Room, is_below, lossy, open_made, refused, split, stat, wrote};
+use crate::place::{
+    Places, Room, below, is_whiteout, lossy, open_made, refused, split, stat, wrote,
+};
 use crate::stream::{Entry, Kind, Sparse, TarStream};
 use crate::{OPAQUE, UnpackError, WHITEOUT};
 
@@ -37,6 +39,7 @@ pub fn unpack(
         mode: None,
         times: BTreeMap::new(),
         has_root: false,
+        has_whiteouts: false,
     };
     let (entries, tar_size) = unpacker.run(tar)?;
     let mut implied = unpacker.places.implied;
@@ -69,6 +72,7 @@ pub fn extract(
         mode: options.mode,
         times: BTreeMap::new(),
         has_root: false,
+        has_whiteouts: false,
     };
     unpacker.places.directory(b"")?;
     let (entries, _) = unpacker.run(tar)?;
@@ -85,6 +89,8 @@ struct Unpacker<'a> {
     times: BTreeMap<Vec<u8>, (i64, u32)>,
     /// The tar has an entry for the root itself.
     has_root: bool,
+    /// There are whiteouts in the tree.
+    has_whiteouts: bool,
 }
 
 impl Unpacker<'_> {
@@ -127,8 +133,16 @@ impl Unpacker<'_> {
             return finish(root.as_fd(), entry);
         }
         let (above, name) = split(&path);
-        if self.flavour.is_some() && name.starts_with(WHITEOUT) {
-            return self.whiteout(&path, above, name);
+        if self.flavour.is_some() {
+            if let Some(mark) = above
+                .split(|b| *b == b'/')
+                .find(|n| n.starts_with(WHITEOUT))
+            {
+                return in_whiteout(&path, mark);
+            }
+            if name.starts_with(WHITEOUT) {
+                return self.whiteout(&path, above, name);
+            }
         }
         let parent = self.places.directory(above)?;
         match entry.kind {
@@ -163,10 +177,11 @@ impl Unpacker<'_> {
     }
 
     /// Hides `name` of the layers below. What this layer itself has there stays, and hides what is below by being there.
-    fn hide(&self, path: &[u8], parent: &OwnedFd, name: &[u8]) -> Result<(), UnpackError> {
+    fn hide(&mut self, path: &[u8], parent: &OwnedFd, name: &[u8]) -> Result<(), UnpackError> {
         let Some(flavour) = self.flavour else {
             return Ok(());
         };
+        self.has_whiteouts = true;
         match rustix::fs::mknodat(parent, name, FileType::CharacterDevice, Mode::empty(), 0) {
             Ok(()) => Ok(()),
             Err(Errno::EXIST) => {
@@ -211,7 +226,10 @@ impl Unpacker<'_> {
             set_opaque(directory.as_fd(), flavour).map_err(wrote(path, "mark it as opaque"))?;
         }
         finish(directory.as_fd(), entry)?;
-        self.places.implied.remove(path);
+        // Whoever comes back to the same one takes no more.
+        if !self.places.implied.remove(path) && !self.times.contains_key(path) {
+            self.places.remember(path)?;
+        }
         self.times.insert(path.to_vec(), entry.mtime);
         self.places.keep(path, directory);
         Ok(())
@@ -255,6 +273,13 @@ impl Unpacker<'_> {
         };
         let (above, target_name) = split(&target);
         let target_parent = self.places.existing(above)?.ok_or_else(missing)?;
+        if self.has_whiteouts {
+            let found = stat(&*target_parent, target_name)
+                .map_err(wrote(path, "look at what it links to"))?;
+            if found.is_some_and(|found| is_whiteout(&found)) {
+                return Err(missing());
+            }
+        }
         let link =
             || rustix::fs::linkat(&*target_parent, target_name, parent, name, AtFlags::empty());
         match self.make_at(parent, name, path, link)? {
@@ -331,9 +356,22 @@ impl Unpacker<'_> {
                 ..
             }
         ) {
-            self.times.retain(|directory, _| !is_below(directory, path));
+            for range in below(path) {
+                self.times.extract_if(range, |_, _| true).for_each(drop);
+            }
         }
         Ok(room)
+    }
+}
+
+/// An entry below something that is named as whiteouts are. AUFS kept its own files so; nothing else can be there.
+fn in_whiteout(path: &[u8], mark: &[u8]) -> Result<(), UnpackError> {
+    match mark[WHITEOUT.len()..].starts_with(WHITEOUT) {
+        true => Ok(()),
+        false => Err(refused(
+            path,
+            "it lies in a whiteout, which is no directory",
+        )),
     }
 }
 
