@@ -10,6 +10,9 @@ use crate::error::{damaged, io};
 use crate::store::read;
 use crate::{Store, StoreError};
 
+/// The largest manifest or config: what registries are asked for, and more than they take.
+const DOCUMENT: u64 = 8 << 20;
+
 impl Store {
     pub(crate) fn blob_path(&self, digest: &Digest) -> PathBuf {
         self.path("blobs")
@@ -24,6 +27,9 @@ impl Store {
     /// The content of a small blob.
     pub(crate) fn read_blob(&self, digest: &Digest) -> Result<Vec<u8>, StoreError> {
         let path = self.blob_path(digest);
+        if self.blob_size(digest)?.is_some_and(|size| size > DOCUMENT) {
+            return Err(damaged(digest, "it is larger than any manifest or config"));
+        }
         read(&path)?.ok_or_else(|| damaged(digest, "there is no such blob"))
     }
 

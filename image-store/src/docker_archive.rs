@@ -10,17 +10,22 @@ use dhow_image::{
     BlobSource as _, ChainId, Compression, Descriptor, DiffId, Digest, Hasher, ImageConfiguration,
     Progress, Want,
 };
+use dhow_layer::{Archive, ArchiveKind};
 use serde::Deserialize;
 
 use crate::blobs::digest_of;
 use crate::error::{damaged, io as io_error};
 use crate::lease::descriptor;
-use crate::load::{Loaded, reading, small, take};
+use crate::load::{Loaded, no_archive, reading, small, take};
 use crate::save::{append, append_whole, list, writing};
 use crate::{Image, Lease, Store, StoreError};
 
 /// How many links in a row lead from a name to a file.
 const LINKS: usize = 8;
+
+/// More files than this, or names longer than this together, no archive of images has.
+const MEMBERS: usize = 100_000;
+const NAMES: usize = 32 << 20;
 
 /// An image in `manifest.json`.
 #[derive(Debug, Deserialize)]
@@ -74,29 +79,34 @@ impl<'a> Members<'a> {
     pub(crate) fn read(mut archive: &'a File) -> Result<Self, StoreError> {
         let from = io::Seek::stream_position(&mut archive).map_err(reading)?;
         let mut named = HashMap::new();
-        let mut tar = tar::Archive::new(archive);
-        for entry in tar.entries_with_seek().map_err(reading)? {
-            let entry = entry.map_err(reading)?;
-            let name = clean(&String::from_utf8_lossy(&entry.path_bytes()));
-            let kind = entry.header().entry_type();
-            let member = if kind.is_file() {
-                Member::File {
-                    offset: from + entry.raw_file_position(),
-                    size: entry.size(),
+        let mut known = 0;
+        let mut tar = Archive::seeking(archive);
+        while let Some(entry) = tar.next_entry().map_err(no_archive)? {
+            let name = clean(&String::from_utf8_lossy(&entry.name));
+            let member = match entry.kind {
+                ArchiveKind::File(size) => Member::File {
+                    offset: from + entry.offset,
+                    size,
+                },
+                ArchiveKind::HardLink(target) => {
+                    Member::Link(clean(&String::from_utf8_lossy(&target)))
                 }
-            } else if let (true, Some(target)) = (
-                kind.is_symlink() || kind.is_hard_link(),
-                entry.link_name_bytes(),
-            ) {
-                let target = String::from_utf8_lossy(&target).into_owned();
-                let directory = name.rsplit_once('/').map_or("", |(directory, _)| directory);
-                Member::Link(match kind.is_symlink() {
-                    true => clean(&format!("{directory}/{target}")),
-                    false => clean(&target),
-                })
-            } else {
-                continue;
+                ArchiveKind::Symlink(target) => {
+                    let target = String::from_utf8_lossy(&target);
+                    let directory = name.rsplit_once('/').map_or("", |(directory, _)| directory);
+                    Member::Link(clean(&format!("{directory}/{target}")))
+                }
+                ArchiveKind::Other => continue,
             };
+            known += name.len();
+            if let Member::Link(target) = &member {
+                known += target.len();
+            }
+            if named.len() > MEMBERS || known > NAMES {
+                return Err(StoreError::Invalid(
+                    "the archive has more files than any archive of images".to_owned(),
+                ));
+            }
             named.insert(name, member);
         }
         Ok(Self { archive, named })

@@ -10,6 +10,7 @@ use dhow_image::{
     ImageConfiguration, ImageIndex, ImageManifest, ImageReference, Platform, Progress,
     TransferError, TransferErrorKind, Want,
 };
+use dhow_layer::{Archive, ArchiveKind, UnpackError};
 use oci_spec::image::MediaType;
 
 use crate::blobs::digest_of;
@@ -28,6 +29,10 @@ pub(crate) type Loaded = (Option<ImageReference>, Image);
 
 /// What an OCI archive's first entry is named. Any other archive has to be looked through before anything of it is taken.
 const OCI_STARTS: [&str; 3] = ["oci-layout", "index.json", "blobs"];
+/// After so many documents, or layers in them, it is not looked any more after each what it announces: layers that pass then are
+/// unpacked at the end.
+const ANNOUNCED: u32 = 1000;
+const ANNOUNCED_LAYERS: usize = 100_000;
 /// A tar's block.
 const BLOCK: u64 = 512;
 
@@ -112,17 +117,14 @@ impl Store {
             lease: self.lease()?,
             progress,
             index: None,
-            documents: HashMap::new(),
+            documents: 0,
             layers: HashMap::new(),
         };
-        let mut tar = tar::Archive::new(input);
-        for entry in tar.entries().map_err(reading)? {
-            let mut entry = entry.map_err(reading)?;
-            let path = String::from_utf8_lossy(&entry.path_bytes()).into_owned();
-            let path = path.trim_start_matches("./");
-            let size = entry.size();
-            if entry.header().entry_type().is_file() {
-                loader.entry(path, size, &mut entry)?;
+        let mut archive = Archive::new(input);
+        while let Some(entry) = archive.next_entry().map_err(no_archive)? {
+            let path = String::from_utf8_lossy(&entry.name);
+            if let ArchiveKind::File(size) = entry.kind {
+                loader.entry(path.trim_start_matches("./"), size, &mut archive)?;
             }
         }
         loader.finish()
@@ -152,8 +154,8 @@ struct Loader<'a> {
     lease: Lease,
     progress: &'a dyn Progress,
     index: Option<ImageIndex>,
-    /// Small blobs that have passed, which may be manifests and configs.
-    documents: HashMap<Digest, Vec<u8>>,
+    /// How many small blobs have passed that may be manifests and configs. They are in the store.
+    documents: u32,
     /// Layers that the documents so far announce, so that they can be unpacked while they pass.
     layers: HashMap<Digest, (Descriptor, Want)>,
 }
@@ -181,7 +183,7 @@ impl Loader<'_> {
         let bytes = small(content, size, path)?;
         if bytes.first() == Some(&b'{') && Digest::of(&bytes) == digest {
             self.lease.put(&bytes)?;
-            self.documents.insert(digest, bytes);
+            self.documents += 1;
             return self.announce();
         }
         self.layer(&digest, size, &mut bytes.as_slice())
@@ -189,7 +191,13 @@ impl Loader<'_> {
 
     /// Notes the layers of all images whose documents are known by now.
     fn announce(&mut self) -> Result<(), StoreError> {
+        if self.documents > ANNOUNCED {
+            return Ok(());
+        }
         for (_, manifest) in self.images() {
+            if self.layers.len() > ANNOUNCED_LAYERS {
+                return Ok(());
+            }
             let Some(document) = self.document::<ImageManifest>(&manifest)? else {
                 continue;
             };
@@ -288,10 +296,11 @@ impl Loader<'_> {
         &self,
         blob: &Descriptor,
     ) -> Result<Option<T>, StoreError> {
-        let Some(bytes) = self.documents.get(&digest_of(blob)?) else {
+        let digest = digest_of(blob)?;
+        if !self.store.has_blob(&digest) {
             return Ok(None);
-        };
-        serde_json::from_slice(bytes)
+        }
+        serde_json::from_slice(&self.store.read_blob(&digest)?)
             .map(Some)
             .map_err(|error| damaged(blob.digest(), error))
     }
@@ -353,6 +362,14 @@ pub(crate) fn small(content: &mut dyn Read, size: u64, path: &str) -> Result<Vec
     let mut bytes = Vec::new();
     content.read_to_end(&mut bytes).map_err(reading)?;
     Ok(bytes)
+}
+
+/// An archive that is no tar, or a damaged one.
+pub(crate) fn no_archive(error: UnpackError) -> StoreError {
+    match error {
+        UnpackError::Read(source) => reading(source),
+        other => reading(io::Error::other(other)),
+    }
 }
 
 pub(crate) fn reading(source: io::Error) -> StoreError {

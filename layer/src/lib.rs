@@ -2,6 +2,7 @@
 //!
 //! Names in a tar are hostile until shown otherwise: every one is resolved by the kernel below the root's descriptor.
 
+mod archive;
 mod attributes;
 mod error;
 mod header;
@@ -13,6 +14,7 @@ mod remove;
 mod stream;
 mod unpack;
 
+pub use archive::{Archive, ArchiveEntry, ArchiveKind};
 pub use error::{PackError, UnpackError};
 pub use inherit::{inherit, inherit_root};
 pub use options::{

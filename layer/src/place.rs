@@ -261,3 +261,32 @@ pub(crate) fn wrote(path: &[u8], doing: &'static str) -> impl Fn(Errno) -> Unpac
         source: io::Error::from(error),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn memory_of_directories_is_bounded() {
+        let root = std::fs::File::open("/").unwrap();
+        let mut places = Places::new(root.as_fd(), Vec::new(), None);
+        let path = vec![b'd'; 4000];
+        let most = REMEMBERED / (path.len() + ENTRY);
+        for _ in 0..most {
+            places.remember(&path).unwrap();
+        }
+        let error = places.remember(&path).unwrap_err().to_string();
+        assert!(error.contains("too many directories"), "{error}");
+    }
+
+    #[test]
+    fn what_is_below_a_path_is_found_by_order() {
+        let paths = ["a", "a-b", "a/b", "a/b/c", "a0", "aa", "b"];
+        let mut set: BTreeSet<Vec<u8>> = paths.iter().map(|p| p.as_bytes().to_vec()).collect();
+        for range in below(b"a") {
+            set.extract_if(range, |_| true).for_each(drop);
+        }
+        let left: Vec<&[u8]> = set.iter().map(Vec::as_slice).collect();
+        assert_eq!(left, [&b"a-b"[..], b"a0", b"aa", b"b"]);
+    }
+}

@@ -1,6 +1,6 @@
 //! A tar stream, entry by entry: ustar with the extensions of pax and GNU that layers in the field use.
 
-use std::io::{self, Read};
+use std::io::{self, Read, Seek};
 
 use tar::{EntryType, Header};
 
@@ -68,11 +68,24 @@ pub(crate) struct TarStream<R> {
     /// Content of the current entry that nobody has read yet.
     left: u64,
     padding: u64,
+    /// Goes forward by so many bytes, where the input can do it without reading them.
+    skip: Option<fn(&mut R, i64) -> io::Result<()>>,
 }
 
 impl<R: Read> TarStream<R> {
+    pub(crate) fn seeking(input: R) -> Self
+    where
+        R: Seek,
+    {
+        Self {
+            skip: Some(R::seek_relative),
+            ..Self::new(input)
+        }
+    }
+
     pub(crate) fn new(input: R) -> Self {
         Self {
+            skip: None,
             input,
             buffer: vec![0; 256 * 1024].into(),
             start: 0,
@@ -367,6 +380,16 @@ impl<R: Read> TarStream<R> {
     }
 
     fn skip_content(&mut self) -> Result<(), UnpackError> {
+        let buffered = (self.end - self.start) as u64;
+        if let (Some(skip), Some(ahead)) = (self.skip, self.left.checked_sub(buffered)) {
+            let ahead = ahead.saturating_add(std::mem::take(&mut self.padding));
+            let distance = i64::try_from(ahead).map_err(|_| self.malformed("a size too large"))?;
+            skip(&mut self.input, distance).map_err(UnpackError::Read)?;
+            self.start = self.end;
+            self.left = 0;
+            self.position = self.position.saturating_add(buffered + ahead);
+            return Ok(());
+        }
         while self.left > 0 {
             self.content()?;
         }

@@ -2,81 +2,17 @@
 
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
+mod kit;
+
 use std::fs::File;
 use std::io::{self, Read};
 use std::os::fd::AsFd;
 use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 
-use dhow_layer::{
-    ExtractOptions, UnpackError, UnpackOptions, Unpacked, XattrFlavour, extract, unpack,
-};
-use tar::{Builder, EntryType, Header};
-
-fn header(kind: EntryType, size: usize) -> Header {
-    let mut header = Header::new_ustar();
-    header.set_entry_type(kind);
-    header.set_size(size as u64);
-    header.set_mode(0o644);
-    header.set_uid(u64::from(rustix::process::getuid().as_raw()));
-    header.set_gid(u64::from(rustix::process::getgid().as_raw()));
-    header.set_mtime(1_000_000);
-    header
-}
-
-/// Appends an entry whose names are written as they are, which the tar crate's own calls would refuse.
-fn raw(tar: &mut Builder<Vec<u8>>, kind: EntryType, name: &str, link: &str, content: &[u8]) {
-    let mut header = header(kind, content.len());
-    header.as_old_mut().name[..name.len()].copy_from_slice(name.as_bytes());
-    header.as_old_mut().linkname[..link.len()].copy_from_slice(link.as_bytes());
-    header.set_cksum();
-    tar.append(&header, content).unwrap();
-}
-
-fn file(tar: &mut Builder<Vec<u8>>, name: &str, content: &[u8]) {
-    raw(tar, EntryType::Regular, name, "", content);
-}
-
-struct Place {
-    dir: tempfile::TempDir,
-}
-
-impl Place {
-    fn new() -> Self {
-        let dir = tempfile::tempdir().unwrap();
-        std::fs::create_dir(dir.path().join("tree")).unwrap();
-        std::fs::write(dir.path().join("outside"), "untouched").unwrap();
-        Self { dir }
-    }
-
-    fn tree(&self) -> PathBuf {
-        self.dir.path().join("tree")
-    }
-
-    fn unpack(&self, tar: impl Read) -> Result<Unpacked, UnpackError> {
-        let tree = File::open(self.tree()).unwrap();
-        let flavour = if rustix::process::geteuid().is_root() {
-            XattrFlavour::Trusted
-        } else {
-            XattrFlavour::User
-        };
-        let unpacked = unpack(tar, tree.as_fd(), &UnpackOptions { flavour });
-        let outside = std::fs::read_to_string(self.dir.path().join("outside")).unwrap();
-        assert_eq!(outside, "untouched");
-        assert_eq!(std::fs::read_dir(self.dir.path()).unwrap().count(), 2);
-        unpacked
-    }
-
-    fn text(&self, path: &str) -> String {
-        std::fs::read_to_string(self.tree().join(path)).unwrap()
-    }
-}
-
-fn tar(fill: impl FnOnce(&mut Builder<Vec<u8>>)) -> Vec<u8> {
-    let mut tar = Builder::new(Vec::new());
-    fill(&mut tar);
-    tar.into_inner().unwrap()
-}
+use dhow_layer::{ExtractOptions, UnpackError, extract};
+use kit::{Place, file, header, raw, record, tar};
+use tar::EntryType;
 
 #[test]
 fn names_with_dots_are_refused() {
@@ -209,16 +145,11 @@ fn attributes_of_the_overlay_are_stripped() {
         return;
     }
     let place = Place::new();
-    let record = |key: &str, value: &str| {
-        let rest = key.len() + value.len() + 3;
-        let length = (rest..).find(|l| rest + l.to_string().len() == *l).unwrap();
-        format!("{length} {key}={value}\n")
-    };
     let tar = tar(|tar| {
         let pax = ["trusted.overlay.opaque", "user.overlay.opaque", "user.kept"]
             .map(|name| record(&format!("SCHILY.xattr.{name}"), "y"))
             .concat();
-        raw(tar, EntryType::XHeader, "x", "", pax.as_bytes());
+        raw(tar, EntryType::XHeader, "x", "", &pax);
         raw(tar, EntryType::Directory, "d/", "", b"");
     });
     place.unpack(tar.as_slice()).unwrap();
@@ -328,14 +259,7 @@ fn sparse_files_of_gnu_tar() {
 
 #[test]
 fn sparse_maps_that_lie_are_refused() {
-    let record = |key: &str, value: &str| {
-        let rest = format!(" GNU.sparse.{key}={value}\n");
-        let mut length = rest.len() + 1;
-        while length.to_string().len() + rest.len() != length {
-            length = length.to_string().len() + rest.len();
-        }
-        format!("{length}{rest}")
-    };
+    let record = |key: &str, value: &str| record(&format!("GNU.sparse.{key}"), value);
     for (map, size, content) in [
         ("0,5,3,5", "100", "0123456789"),
         ("50,10", "55", "0123456789"),
@@ -344,19 +268,20 @@ fn sparse_maps_that_lie_are_refused() {
         ("18446744073709551615,2", "100", "01"),
         ("0,x", "100", "0"),
     ] {
-        let records = record("size", size) + &record("map", map);
+        let records = [record("size", size), record("map", map)].concat();
         let tar = tar(|tar| {
-            raw(tar, EntryType::XHeader, "x", "", records.as_bytes());
+            raw(tar, EntryType::XHeader, "x", "", &records);
             file(tar, "f", content.as_bytes());
         });
         let error = Place::new().unpack(tar.as_slice()).unwrap_err();
         assert!(matches!(error, UnpackError::Malformed { .. }), "{error}");
     }
     // A map in the content that never ends.
-    let records = record("major", "1") + &record("minor", "0") + &record("realsize", "10");
+    let records = [("major", "1"), ("minor", "0"), ("realsize", "10")];
+    let records = records.map(|(key, value)| record(key, value)).concat();
     for content in ["9".repeat(600), "1\n".repeat(2 << 20), "2\n0\n1\n".into()] {
         let tar = tar(|tar| {
-            raw(tar, EntryType::XHeader, "x", "", records.as_bytes());
+            raw(tar, EntryType::XHeader, "x", "", &records);
             file(tar, "f", content.as_bytes());
         });
         Place::new().unpack(tar.as_slice()).unwrap_err();
