@@ -7,6 +7,9 @@
 # shellcheck shell=sh
 set -eu
 rounds=4
+pauses='0 0.1'
+# Runs of each row that are not counted.
+warmup=1
 
 table() {
     id=$1
@@ -30,7 +33,7 @@ row() {
 
 measure() {
     echo "== $(cat "$results/$id.title")"
-    for pause in 0 0.1; do
+    for pause in $pauses; do
         for round in $(seq "$rounds"); do
             while IFS='|' read -r name before inside command <&3; do
                 measure_row
@@ -42,7 +45,7 @@ measure() {
 measure_row() {
     # What failed once is not tried again.
     ! grep -qx "$name" "$results/$id.failed" 2>/dev/null || return 0
-    set -- hyperfine --shell=none --style none --warmup "$([ "$round" = 1 ] && echo 1 || echo 0)" --runs $(((runs + rounds - 1) / rounds)) \
+    set -- hyperfine --shell=none --style none --warmup "$([ "$round" = 1 ] && echo "$warmup" || echo 0)" --runs $(((runs + rounds - 1) / rounds)) \
         --export-json "$results/$id.$pause.$name.$round.json"
     case $pause,$before in
     0,) ;;

@@ -1,6 +1,6 @@
 #!/bin/sh
 # Measures dhow beside what a person would use instead, and writes benches/RESULTS.md. As root; nothing stays behind.
-# usage: run.sh DIRECTORY-OF-PROGRAMS [runtime|run-container|build|transfer]...
+# usage: run.sh DIRECTORY-OF-PROGRAMS [runtime|run-container|build|transfer|layers]...
 # DHOW_BENCH_RUNS=N sets how often the short commands run (40), DHOW_BENCH_OUT=DIR keeps hyperfine's own JSON there.
 set -eu
 programs=$(cd "${1:?usage: run.sh DIRECTORY-OF-PROGRAMS [TOPIC]...}" && pwd)
@@ -30,7 +30,7 @@ trap 'exit 143' TERM
 whole=
 if [ $# = 0 ]; then
     whole=yes
-    set -- runtime run-container build transfer
+    set -- runtime run-container build transfer layers
 fi
 failed=
 for topic in "$@"; do
