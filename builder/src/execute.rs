@@ -140,7 +140,7 @@ impl<'a> Execution<'a> {
         if self.options.no_cache {
             return Ok(None);
         }
-        let found = self.builder.store.cached(key)?;
+        let found = self.builder.lease.cached(key)?;
         if found.is_some() {
             self.cached += 1;
             let line = format!("{} CACHED {}", standing.prefix, standing.step.title());

@@ -28,6 +28,7 @@ mod save;
 mod start;
 mod stop;
 mod system;
+mod sweep;
 mod tag;
 mod version;
 mod wait;
@@ -49,6 +50,9 @@ pub(crate) enum Verb {
     /// Remove a container that has ended and was to be removed then; its monitor asks for it
     #[command(name = "clean-up", hide = true)]
     CleanUp(clean_up::Args),
+    /// Remove what nothing uses any more; a removal starts one that nobody waits for
+    #[command(name = "sweep", hide = true)]
+    Sweep,
     /// Create a container without starting it
     Create(Box<create::Args>),
     /// Run a command in a running container
@@ -116,6 +120,7 @@ impl Verb {
             Self::Build(args) => build::run(&args, context),
             Self::BuildGuard(args) => build::guard(&args, context),
             Self::CleanUp(args) => clean_up::run(&args, context),
+            Self::Sweep => sweep::run(context),
             Self::Create(args) => create::run(&args, context),
             Self::Exec(args) => exec::run(&args, context),
             Self::History(args) => history::run(&args, context),

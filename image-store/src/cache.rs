@@ -8,21 +8,11 @@ use crate::store::read;
 use crate::{Store, StoreError};
 
 impl Store {
-    /// The layer that the step with this key made, where it is still there.
-    ///
-    /// # Errors
-    /// When the entry cannot be read.
-    pub fn cached(&self, key: &Digest) -> Result<Option<DiffId>, StoreError> {
-        let Some(bytes) = read(&self.cache_path(key))? else {
-            return Ok(None);
-        };
-        let diff_id = std::str::from_utf8(&bytes)
-            .ok()
-            .and_then(|t| t.trim().parse().ok());
-        match diff_id {
-            Some(diff_id) if self.layer(&diff_id, None)?.is_some() => Ok(Some(diff_id)),
-            _ => Ok(None),
-        }
+    /// What the entry of a step's key says, which may be a layer that is gone; [`Lease::cached`](crate::Lease::cached) looks.
+    pub(crate) fn remembered(&self, key: &Digest) -> Result<Option<DiffId>, StoreError> {
+        let bytes = read(&self.cache_path(key))?.unwrap_or_default();
+        let text = std::str::from_utf8(&bytes).ok();
+        Ok(text.and_then(|text| text.trim().parse().ok()))
     }
 
     /// Remembers which layer the step with this key made. A hint: it is not made durable, and goes with a pruning.

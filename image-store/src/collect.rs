@@ -11,7 +11,7 @@ use rustix::fs::FlockOperation;
 use crate::blobs::digest_of;
 use crate::error::io;
 use crate::layers::record_name;
-use crate::store::{names, read, remove_file, sync_directory};
+use crate::store::{StoreLock, names, read, remove_file, sync_directory};
 use crate::{Store, StoreError};
 
 /// A part of a blob that nobody has gone on with for so long is given up.
@@ -48,7 +48,12 @@ impl Store {
     /// # Errors
     /// When the store cannot be read, or something cannot be removed.
     pub fn collect(&self) -> Result<Collected, StoreError> {
-        let _collection = self.lock_collection()?;
+        let collection = self.lock_collection()?;
+        self.collect_under(collection)
+    }
+
+    /// The same, with the lock that is for it.
+    pub(crate) fn collect_under(&self, _collection: StoreLock) -> Result<Collected, StoreError> {
         let mut collected = Collected::default();
         let lock = self.lock_exclusive()?;
         let mut marked = Marked::default();

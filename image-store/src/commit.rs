@@ -20,6 +20,7 @@ impl Lease {
         config: &ImageConfiguration,
         layers: &[DiffId],
     ) -> Result<Image, StoreError> {
+        self.settling().settle()?;
         let mut config = config.clone();
         let diff_ids: Vec<String> = layers.iter().map(ToString::to_string).collect();
         let rootfs = RootFsBuilder::default()

@@ -7,10 +7,9 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 
 use dhow_image::{Algorithm, Compression, Descriptor, DiffId, Digest, Hasher, Progress};
-use flate2::GzBuilder;
-
 use crate::blobs::digest_of;
 use crate::error::{damaged, io};
+use crate::gzip::Gzip;
 use crate::layers::{LayerRecord, TAR_FORM};
 use crate::lease::descriptor;
 use crate::store::sync_directory;
@@ -18,6 +17,8 @@ use crate::{Image, Lease, Store, StoreError};
 
 /// Nearly as small as at 6, and faster. Part of what makes the blob of a layer the same everywhere: another level is other bytes.
 const LEVEL: u32 = 5;
+/// More threads than this compress nothing faster that comes from one disk, and each takes two megabytes.
+const MOST_THREADS: usize = 12;
 
 impl Store {
     /// Makes a gzip blob of every layer that has no blob yet, and a manifest that names them; references move to it.
@@ -75,7 +76,7 @@ impl Store {
         Ok(self.has_blob(&digest).then_some(blob))
     }
 
-    /// Compresses the layers with these indices, as many at a time as there are cores.
+    /// Compresses the layers with these indices, as many at a time as there are cores; where there are fewer, each has several.
     fn compress_all(
         &self,
         lease: &Lease,
@@ -85,16 +86,18 @@ impl Store {
     ) -> Result<Vec<(usize, Descriptor)>, StoreError> {
         let next = AtomicUsize::new(0);
         let results = Mutex::new(Vec::new());
+        let cores = cores();
+        let at_a_time = cores.min(missing.len()).max(1);
+        let threads = cores / at_a_time;
         let work = || {
             while let Some(index) = missing.get(next.fetch_add(1, Ordering::Relaxed)) {
-                let made = self.compress_layer(lease, &image.diff_ids[*index], progress);
+                let made = self.compress_layer(lease, &image.diff_ids[*index], threads, progress);
                 let mut results = results.lock().unwrap_or_else(PoisonError::into_inner);
                 results.push(made.map(|made| (*index, made)));
             }
         };
-        let cores = std::thread::available_parallelism().map_or(1, usize::from);
         std::thread::scope(|scope| {
-            for _ in 1..cores.min(missing.len()) {
+            for _ in 1..at_a_time {
                 scope.spawn(work);
             }
             work();
@@ -107,6 +110,7 @@ impl Store {
         &self,
         lease: &Lease,
         diff_id: &DiffId,
+        threads: usize,
         progress: &dyn Progress,
     ) -> Result<Descriptor, StoreError> {
         let part = diff_id.0.short();
@@ -115,7 +119,7 @@ impl Store {
             None => self.packable(diff_id)?.tar_size,
         };
         progress.begin(part, "compressing", Some(size));
-        let made = self.compress_tar(lease, diff_id, progress);
+        let made = self.compress_tar(lease, diff_id, threads, progress);
         let outcome = if made.is_ok() {
             "compressed"
         } else {
@@ -170,6 +174,7 @@ impl Store {
         &self,
         lease: &Lease,
         diff_id: &DiffId,
+        threads: usize,
         progress: &dyn Progress,
     ) -> Result<Descriptor, StoreError> {
         let (path, file) = self.temporary()?;
@@ -179,8 +184,8 @@ impl Store {
                 hasher: Hasher::new(Algorithm::Sha256),
                 size: 0,
             };
-            // No time and no name: the same tree gives the same bytes.
-            let mut gzip = GzBuilder::new().write(out, flate2::Compression::new(LEVEL));
+            // While fewer layers than cores are in work, each has several; the bytes are the same.
+            let mut gzip = Gzip::new(out, LEVEL, threads);
             let reported = Reporting {
                 out: &mut gzip,
                 part: diff_id.0.short(),
@@ -209,6 +214,11 @@ impl Store {
             }
         }
     }
+}
+
+/// How many threads compress.
+fn cores() -> usize {
+    std::thread::available_parallelism().map_or(1, |cores| cores.get().min(MOST_THREADS))
 }
 
 fn is_compressed(layer: &Descriptor) -> bool {

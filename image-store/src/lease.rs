@@ -12,6 +12,7 @@ use rustix::fs::FlockOperation;
 use crate::blobs::digest_of;
 use crate::error::{damaged, io};
 use crate::layers::LayerRecord;
+use crate::settling::Settling;
 use crate::store::{flock, random_name};
 use crate::{Image, Store, StoreError};
 
@@ -31,6 +32,8 @@ struct Inner {
     /// The layers that are being taken in or were offered under this lease.
     chains: Mutex<HashMap<ChainId, ChainState>>,
     changed: Condvar,
+    /// Layers that become durable beside what is done under this lease.
+    settling: Arc<Settling>,
 }
 
 /// How far a layer that was offered under a lease has come.
@@ -69,6 +72,7 @@ impl Store {
             file,
             chains: Mutex::default(),
             changed: Condvar::new(),
+            settling: Arc::default(),
         };
         Ok(Lease {
             inner: Arc::new(inner),
@@ -78,6 +82,8 @@ impl Store {
 
 impl Drop for Inner {
     fn drop(&mut self) {
+        // A record must not appear after its tree is nobody's.
+        let _ = self.settling.settle();
         let _ = fs::remove_file(&self.path);
     }
 }
@@ -139,7 +145,7 @@ impl Lease {
         diff_ids: &[DiffId],
     ) -> Result<Result<Vec<LayerRecord>, usize>, StoreError> {
         let _lock = self.store().lock_shared()?;
-        let found = self.store().layers(diff_ids)?;
+        let found = self.records(diff_ids)?;
         if let Ok(records) = &found {
             let lines: String = records
                 .iter()
@@ -157,11 +163,40 @@ impl Lease {
         parent: Option<&ChainId>,
     ) -> Result<Option<LayerRecord>, StoreError> {
         let _lock = self.store().lock_shared()?;
-        let found = self.store().layer(diff_id, parent)?;
+        let found = self.record(diff_id, parent)?;
         if let Some(record) = &found {
             self.append(&format!("tree {}\n", record.tree))?;
         }
         Ok(found)
+    }
+
+    /// The layer's record, be it written yet or not.
+    fn record(
+        &self,
+        diff_id: &DiffId,
+        parent: Option<&ChainId>,
+    ) -> Result<Option<LayerRecord>, StoreError> {
+        match self.settling().record(diff_id) {
+            Some(record) => Ok(Some(record)),
+            None => self.store().layer(diff_id, parent),
+        }
+    }
+
+    fn records(&self, diff_ids: &[DiffId]) -> Result<Result<Vec<LayerRecord>, usize>, StoreError> {
+        let mut records = Vec::with_capacity(diff_ids.len());
+        let mut parent: Option<ChainId> = None;
+        for (index, diff_id) in diff_ids.iter().enumerate() {
+            match self.record(diff_id, parent.as_ref())? {
+                Some(record) => records.push(record),
+                None => return Ok(Err(index)),
+            }
+            parent = Some(ChainId::above(parent.as_ref(), diff_id));
+        }
+        Ok(Ok(records))
+    }
+
+    pub(crate) fn settling(&self) -> &Arc<Settling> {
+        &self.inner.settling
     }
 
     /// A new, empty tree.

@@ -89,10 +89,11 @@ impl ActiveSnapshot {
         Ok(&self.root)
     }
 
-    /// Unmounts it; what was written becomes a layer.
+    /// Unmounts it; what was written becomes a layer. It becomes durable beside what is done next under its lease, and is so when an
+    /// image of it has been committed ([`Lease::commit_image`]).
     ///
     /// # Errors
-    /// When it cannot be unmounted, read or made durable.
+    /// When it cannot be unmounted or read.
     pub fn commit(mut self) -> Result<CommittedSnapshot, StoreError> {
         self.unmount()?;
         let store = self.lease.store();
@@ -112,7 +113,7 @@ impl ActiveSnapshot {
                 }
             })?;
         let entries = packed.entries;
-        let diff_id = self.lease.commit_tree(&self.tree, packed)?;
+        let diff_id = self.lease.commit_tree_beside(&self.tree, packed)?;
         self.committed = true;
         Ok(CommittedSnapshot { diff_id, entries })
     }

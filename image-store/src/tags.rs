@@ -179,11 +179,12 @@ impl Store {
         self.write_tag(&self.unnamed_path(&digest), &tag)
     }
 
-    /// Removes a reference, or by an id the image with all its references. What then nothing uses is collected.
+    /// Removes a reference, or by an id the image with all its references, durably. What then nothing uses is for
+    /// [`Store::collect`] or [`Store::sweep`] to remove.
     ///
     /// # Errors
     /// When there is no such image, or, unless `force`, a container uses it or an id has several references.
-    pub fn remove(&self, name: &str, force: bool) -> Result<Removed, StoreError> {
+    pub fn untag(&self, name: &str, force: bool) -> Result<Removed, StoreError> {
         let reference: Option<ImageReference> = name.parse().ok();
         let named = match &reference {
             Some(reference) => read_tag(&self.tag_path(reference))?,
@@ -219,7 +220,6 @@ impl Store {
         if is_last {
             removed.deleted.push(image.id.clone());
         }
-        self.collect()?;
         Ok(removed)
     }
 

@@ -107,9 +107,10 @@ fn a_snapshot_becomes_a_layer_where_it_stands() {
     rustix::mount::unmount(&target, rustix::mount::UnmountFlags::empty()).unwrap();
 
     // In use by a container, so only force removes the name; the trees stay as long as the container.
-    let error = store.remove("built", false).unwrap_err().to_string();
+    let error = store.untag("built", false).unwrap_err().to_string();
     assert!(error.contains("c1") && error.contains("-f"), "{error}");
-    store.remove("built", true).unwrap();
+    store.untag("built", true).unwrap();
+    store.sweep().unwrap();
     assert!(store.find("built").is_err());
     store
         .find_root_fs("c1")
@@ -167,7 +168,9 @@ fn what_a_lease_names_is_not_collected() {
         image.id()
     );
     assert!(found.size() > 1024);
-    let removed = store.remove(image.id().short(), false).unwrap();
+    let removed = store.untag(image.id().short(), false).unwrap();
+    let swept = store.sweep().unwrap().unwrap();
+    assert_eq!(swept.trees, 1);
     assert_eq!(removed.untagged, [reference("kept")]);
     assert_eq!(removed.deleted, [image.id().clone()]);
     assert_nothing_left(&store);
@@ -182,14 +185,50 @@ fn the_cache_keeps_layers_until_it_is_pruned() {
     let lease = store.lease().unwrap();
     let layer: DiffId = import(&store, &lease, &[("a", b"a")]).diff_ids()[0].clone();
     let key = Digest::of(b"step");
-    assert_eq!(store.cached(&key).unwrap(), None);
+    assert_eq!(lease.cached(&key).unwrap(), None);
     store.remember(&key, &layer).unwrap();
     drop(lease);
     store.collect().unwrap();
-    assert_eq!(store.cached(&key).unwrap(), Some(layer));
+    let cached = || store.lease().unwrap().cached(&key).unwrap();
+    assert_eq!(cached(), Some(layer));
     store.prune().unwrap();
-    assert_eq!(store.cached(&key).unwrap(), None);
+    assert_eq!(cached(), None);
     assert_nothing_left(&store);
+}
+
+#[test]
+fn a_layer_is_used_before_it_is_durable_and_durable_when_its_lease_is_gone() {
+    if !is_root() {
+        return;
+    }
+    enter_private_mounts().unwrap();
+    let (_place, store) = store();
+    let lease = store.lease().unwrap();
+    let mut layers = vec![import(&store, &lease, &[("a", b"a")]).diff_ids()[0].clone()];
+    for step in 0..20 {
+        let mut snapshot = lease.snapshot(&layers).unwrap();
+        let root = snapshot.mount().unwrap();
+        for below in 0..step {
+            assert!(root.join(format!("step-{below}")).exists());
+        }
+        std::fs::write(root.join(format!("step-{step}")), [step]).unwrap();
+        let layer = snapshot.commit().unwrap().diff_id().clone();
+        let key = Digest::of(&[step]);
+        store.remember(&key, &layer).unwrap();
+        assert_eq!(lease.cached(&key).unwrap(), Some(layer.clone()));
+        layers.push(layer);
+    }
+    drop(lease);
+    // A build that has failed later on keeps what its steps made.
+    let lease = store.lease().unwrap();
+    for (step, layer) in (0..20u8).zip(&layers[1..]) {
+        let key = Digest::of(&[step]);
+        assert_eq!(lease.cached(&key).unwrap().as_ref(), Some(layer));
+    }
+    let image = lease
+        .commit_image(&dhow_image::ImageConfiguration::default(), &layers)
+        .unwrap();
+    assert_eq!(image.diff_ids(), layers);
 }
 
 #[test]

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use super::system::prune::print_removed;
 use crate::context::Context;
 
-/// Removes images' names, and what then nothing uses.
+/// Removes images' names; what then nothing uses goes after the answer.
 #[derive(clap::Args)]
 pub(crate) struct Args {
     /// Names or ids
@@ -19,9 +19,13 @@ pub(crate) struct Args {
 pub(crate) fn run(args: &Args, context: &Context) -> anyhow::Result<ExitCode> {
     let store = context.store()?;
     let mut failures = Vec::new();
+    let mut any = false;
     for name in &args.images {
-        match store.remove(name, args.force) {
-            Ok(removed) => print_removed(&removed),
+        match store.untag(name, args.force) {
+            Ok(removed) => {
+                print_removed(&removed);
+                any = true;
+            }
             Err(error)
                 if args.force && error.kind() == dhow_image_store::StoreErrorKind::NotFound =>
             {
@@ -29,6 +33,9 @@ pub(crate) fn run(args: &Args, context: &Context) -> anyhow::Result<ExitCode> {
             }
             Err(error) => failures.push(error),
         }
+    }
+    if any {
+        super::sweep::begin(context)?;
     }
     let last = failures.pop();
     for error in failures {
