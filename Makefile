@@ -25,7 +25,7 @@ demo: build
 	scripts/demo.sh $(TARGET)
 
 bench: build
-	scripts/packages.sh hyperfine jq strace gcc libc6-dev podman buildah skopeo runc crun docker-registry busybox-static
+	scripts/packages.sh hyperfine jq strace gcc libc6-dev podman buildah skopeo runc crun containerd docker-registry busybox-static e2fsprogs
 	benches/run.sh $(TARGET)
 
 # What this machine's cgroups and privileges cannot show: the same programs under the distribution's kernel in qemu, with cgroup v2 alone, with v1 alone, with

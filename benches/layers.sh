@@ -220,12 +220,10 @@ END
 }
 
 : >"$results/layers.costs"
-for shape in five forty many; do
+for shape in ${DHOW_BENCH_SHAPES:-five forty many}; do
     "shape_$shape"
-    for number in 1 2; do
-        [ -d "$place/images/$shape/$number" ] || [ -f "$place/images/$shape/index.json" ] || continue
-        ! grep -q "\"$number\"" "$place/images/$shape/index.json" ||
-            $skopeo copy --quiet --dest-tls-verify=false "oci:$place/images/$shape:$number" "docker://$there/$shape:$number"
+    for number in $(jq -r '.manifests[].annotations[]' "$place/images/$shape/index.json"); do
+        $skopeo copy --quiet --dest-tls-verify=false "oci:$place/images/$shape:$number" "docker://$there/$shape:$number"
     done
     printf '%s\t%s\n' "$shape" "$(described "$shape")" >>"$results/layers.shapes"
     pushes "$shape"

@@ -13,7 +13,7 @@ cat <<END
 
 Written by \`make bench\` on $(date -u +%Y-%m-%d), from a real run; benches/README.md tells how.
 Machine: $(nproc) processors ($processor), Linux $(uname -r), cgroups $cgroups, load $(cut -d' ' -f1 /proc/loadavg) at the end.
-Peers: $(for package in runc crun podman buildah skopeo docker-registry; do
+Peers: $(for package in runc crun podman buildah skopeo containerd docker-registry; do
     printf '%s %s, ' "$package" "$(dpkg-query -W -f '${Version}' "$package" 2>/dev/null || echo missing)"
 done | sed 's/, $//').
 
@@ -59,6 +59,7 @@ for id in runtime runtime-life runtime-exec runtime-100-by-1 runtime-100-by-4 ru
     # What is to be said of it: what the target was, and why it was missed.
     [ ! -f "$benches/notes/$id.md" ] || { echo; cat "$benches/notes/$id.md"; }
 done
+"$benches/render-layers.sh"
 cat <<END
 
 \$W is the place of the run, a directory of its own on $(findmnt -n -o FSTYPE -T "$work"); the podman and buildah commands are written with all their flags.

@@ -51,10 +51,22 @@ image() (
     mv index.new index.json
 )
 
+# For awk: writes a path to a layer's list, after the directories above it.
+entry='
+    function entry(list, path,    part, count, above, i) {
+        count = split(path, part, "/")
+        above = ""
+        for (i = 2; i < count; i++) {
+            above = above "/" part[i]
+            if (!((list, above) in listed)) { listed[list, above]; print above > list }
+        }
+        print path > list
+    }'
+
 # Lists of files of about so many bytes each: cut_lists COUNT BYTES; list-N in $place.
 cut_lists() {
-    awk -v to="$place/list-" -v count="$1" -v bytes="$2" '
-        n < count { print substr($0, index($0, " ") + 1) > (to n); sum += $1; if (sum > bytes) { sum = 0; close(to n); n++ } }' n=0
+    awk -v to="$place/list-" -v count="$1" -v bytes="$2" "$entry"'
+        n + 0 < count { entry(to (n + 0), substr($0, index($0, " ") + 1)); sum += $1; if (sum > bytes) { sum = 0; n++ } }'
 }
 
 layered() {
@@ -81,10 +93,10 @@ shape_forty() {
 
 # 20,000 files: 19,000 small ones, and as large ones as make it some 400 MB.
 shape_many() {
-    own_files -size +0 -size -4096k | awk '
+    own_files -size +0 -size -4096k | awk -v list="$place/list" "$entry"'
         function name() { return substr($0, index($0, " ") + 1) }
-        $1 < 32768 && small < 19000 { small++; print name(); next }
-        $1 >= 131072 && large < 1000 && bytes < 300000000 { large++; bytes += $1; print name() }' >"$place/list"
+        $1 < 32768 && small < 19000 { small++; entry(list, name()); next }
+        $1 >= 131072 && large < 1000 && bytes < 300000000 { large++; bytes += $1; entry(list, name()) }'
     layer many 0 <"$place/list"
     wait
     rm "$place/list"
@@ -99,7 +111,7 @@ blobs_of() {
 
 files_of() {
     # shellcheck disable=SC2046 # paths
-    for blob in $(blobs_of "$1"); do tar -tzf "$blob"; done | wc -l
+    for blob in $(blobs_of "$1"); do tar -tzf "$blob"; done | grep -vc '/$'
 }
 
 # What the image is, in words.

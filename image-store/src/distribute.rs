@@ -6,7 +6,6 @@ use std::os::fd::AsFd;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 
-use dhow_image::{Algorithm, Compression, Descriptor, DiffId, Digest, Hasher, Progress};
 use crate::blobs::digest_of;
 use crate::error::{damaged, io};
 use crate::gzip::Gzip;
@@ -14,6 +13,7 @@ use crate::layers::{LayerRecord, TAR_FORM};
 use crate::lease::descriptor;
 use crate::store::sync_directory;
 use crate::{Image, Lease, Store, StoreError};
+use dhow_image::{Algorithm, Compression, Descriptor, DiffId, Digest, Hasher, Progress};
 
 /// Nearly as small as at 6, and faster. Part of what makes the blob of a layer the same everywhere: another level is other bytes.
 const LEVEL: u32 = 5;

@@ -152,7 +152,9 @@ fn work(queue: &Mutex<Receiver<Job>>, level: u32) {
 fn compress(coder: &mut Compress, job: &Job) -> io::Result<Packed> {
     coder.reset();
     if !job.window.is_empty() {
-        coder.set_dictionary(&job.window).map_err(io::Error::other)?;
+        coder
+            .set_dictionary(&job.window)
+            .map_err(io::Error::other)?;
     }
     // A block that ends before the stream does ends with an empty stored block, which is whole bytes.
     let flush = match job.is_last {
@@ -186,10 +188,14 @@ mod tests {
 
     /// Text, noise and zeros, each longer than a block or not.
     fn samples() -> Vec<Vec<u8>> {
-        let text: Vec<u8> = (0..400_000u32).flat_map(|i| format!("{i} ").into_bytes()).collect();
+        let text: Vec<u8> = (0..400_000u32)
+            .flat_map(|i| format!("{i} ").into_bytes())
+            .collect();
         let mut state = 1u64;
         let noise: Vec<u8> = std::iter::repeat_with(|| {
-            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+            state = state
+                .wrapping_mul(6_364_136_223_846_793_005)
+                .wrapping_add(1);
             (state >> 56) as u8
         })
         .take(3 * BLOCK + 17)
@@ -216,7 +222,10 @@ mod tests {
     fn what_goes_in_comes_out_whoever_compresses() {
         for data in samples() {
             let one = gzip(&data, 1, 1 << 20);
-            assert!(one == gzip(&data, 4, 1 << 20), "other bytes by four threads");
+            assert!(
+                one == gzip(&data, 4, 1 << 20),
+                "other bytes by four threads"
+            );
             assert!(one == gzip(&data, 2, 12_345), "other bytes by other pieces");
             let mut back = Vec::new();
             // A decoder of single members: all of it is one.
@@ -233,7 +242,10 @@ mod tests {
         whole.write_all(&data).unwrap();
         let whole = whole.finish().unwrap().len();
         let blocks = gzip(&data, 2, BLOCK).len();
-        assert!(blocks < whole + whole / 100, "{blocks} bytes instead of {whole}");
+        assert!(
+            blocks < whole + whole / 100,
+            "{blocks} bytes instead of {whole}"
+        );
     }
 
     #[test]

@@ -113,8 +113,8 @@ impl Lease {
         let Some(diff_id) = store.remembered(key)? else {
             return Ok(None);
         };
-        let is_there = self.settling().record(&diff_id).is_some()
-            || store.layer(&diff_id, None)?.is_some();
+        let is_there =
+            self.settling().record(&diff_id).is_some() || store.layer(&diff_id, None)?.is_some();
         Ok(is_there.then_some(diff_id))
     }
 }
