@@ -7,7 +7,10 @@ use anyhow::Context as _;
 use crate::context::Context;
 
 pub(crate) fn run(context: &Context) -> anyhow::Result<ExitCode> {
-    context.store()?.sweep()?;
+    // A store that is gone by now is not to be made anew.
+    if context.root().join("lock").exists() {
+        context.store()?.sweep()?;
+    }
     Ok(ExitCode::SUCCESS)
 }
 

@@ -58,8 +58,16 @@ impl Disk {
 
 impl Drop for Disk {
     fn drop(&mut self) {
-        // The device goes with the mount. A panic while another unwinds would hide that one.
-        let _ = Command::new("umount").arg(&self.mount).status();
+        // The device goes with the mount. A panic while another unwinds would hide that one. What a removal has started to
+        // sweep may be at work still.
+        for _ in 0..2400 {
+            match Command::new("umount").arg(&self.mount).output() {
+                Ok(done) if String::from_utf8_lossy(&done.stderr).contains("busy") => {
+                    std::thread::sleep(std::time::Duration::from_millis(50));
+                }
+                _ => return,
+            }
+        }
     }
 }
 

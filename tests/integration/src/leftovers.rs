@@ -1,10 +1,29 @@
 //! What containers must not leave behind.
 
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use crate::Sandbox;
 
 impl Sandbox {
+    /// Waits for what removals have left to processes of their own to remove.
+    ///
+    /// # Panics
+    /// When that takes minutes.
+    #[track_caller]
+    pub fn swept(&self) {
+        let deadline = Instant::now() + Duration::from_secs(120);
+        loop {
+            let mut running = self.processes();
+            running.retain(|process| process.trim_end().ends_with(" sweep"));
+            if running.is_empty() {
+                return;
+            }
+            assert!(Instant::now() < deadline, "still sweeping: {running:?}");
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+
     /// Asserts that this place has no container, and that none left a process, a mount or a directory; for the ids given, no cgroup either.
     ///
     /// # Panics
@@ -12,6 +31,7 @@ impl Sandbox {
     #[track_caller]
     pub fn nothing_is_left(&self, ids: &[&str]) {
         assert_eq!(self.dhow(["ps", "-aq"]).ok(), "", "containers");
+        self.swept();
         let place = self.path("");
         let place = place.to_str().expect("a path in UTF-8");
         let mounts = fs_err::read_to_string("/proc/self/mountinfo").expect("mounts");

@@ -69,6 +69,7 @@ fn a_kill_at_any_moment_leaves_whole_images() {
     for id in ids.lines() {
         sandbox.dhow(["rmi", "-f", id]).ok();
     }
+    sandbox.swept();
     // Temporary files and parts may stay for as long as somebody might go on with them; all else is gone.
     for directory in ["trees", "layers", "blobs/sha256", "leases", "tags"] {
         let path = sandbox.path("root").join(directory);

@@ -89,6 +89,7 @@ fn an_imported_image_is_listed_inspected_and_removed() {
         removed,
         format!("Untagged: localhost:5000/other:latest\nDeleted: {id}")
     );
+    sandbox.swept();
     for directory in ["trees", "layers", "blobs/sha256", "tags", "leases", "tmp"] {
         assert_eq!(files_below(&sandbox, directory), 0, "{directory}");
     }
