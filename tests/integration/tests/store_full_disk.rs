@@ -64,6 +64,7 @@ fn a_full_disk_costs_nothing_that_was_there() {
     for name in &imported[1..] {
         sandbox.dhow(["rmi", name]).ok();
     }
+    sandbox.swept();
 
     let pulled = fill(&sandbox, "pull", |round| {
         let name = format!("{}/app:{round}", registry.address());
@@ -77,6 +78,7 @@ fn a_full_disk_costs_nothing_that_was_there() {
     for name in &pulled[1..] {
         sandbox.dhow(["rmi", name]).ok();
     }
+    sandbox.swept();
 
     sandbox.write("context/Dockerfile", "FROM scratch\nCOPY file /file\n");
     let built = fill(&sandbox, "build", |round| {
