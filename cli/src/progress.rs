@@ -1,20 +1,113 @@
-//! Progress as a person sees it: bars on a terminal, plain lines otherwise, nothing when quiet.
+//! How a verb that moves images tells of it: lines or bars for people, events for programs, an answer alone when quiet.
 
-use std::collections::HashMap;
-use std::io::IsTerminal;
-use std::sync::{Mutex, PoisonError};
+mod bars;
+mod events;
+mod lines;
+
+use std::io::{self, IsTerminal, Write};
 
 use dhow_image::{Progress, Silent};
-use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
+use serde_json::Value;
 
-/// The progress that fits standard error, where all of it goes: standard output is for answers.
+use self::bars::Bars;
+use self::events::Events;
+use self::lines::Lines;
+
+/// The progress that fits standard error, where all of it goes that is for people: standard output is for answers.
 pub(crate) fn reporter(quiet: bool) -> Box<dyn Progress> {
     if quiet {
         Box::new(Silent)
-    } else if std::io::stderr().is_terminal() {
+    } else if io::stderr().is_terminal() {
         Box::new(Bars::default())
     } else {
-        Box::new(Lines)
+        Box::new(Lines::default())
+    }
+}
+
+/// In which form a verb tells what it does and did.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum Format {
+    /// Lines for people; on a terminal they are redrawn while bytes move
+    #[default]
+    Text,
+    /// A JSON object a line, on standard output: status, id, progressDetail (current, total), at the end aux, or error
+    Json,
+}
+
+// No doc comment: it would take the place of the verb's own.
+#[derive(clap::Args, Clone, Copy, Debug)]
+pub(crate) struct TellingArgs {
+    /// Print the answer alone, and no progress
+    #[arg(short, long, conflicts_with = "format")]
+    quiet: bool,
+    /// How to tell of progress and outcome
+    #[arg(long, value_enum, default_value_t)]
+    format: Format,
+}
+
+impl TellingArgs {
+    /// To whom the verb speaks.
+    pub(crate) fn telling(self) -> Telling {
+        Telling::new(self.quiet, self.format)
+    }
+}
+
+/// To whom a verb speaks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Telling {
+    /// People.
+    People,
+    /// A program or a person who wants the answer alone.
+    Quiet,
+    /// A program that follows each event, on standard output.
+    Program,
+    /// The same on standard error, because standard output takes an archive.
+    ProgramBeside,
+}
+
+impl Telling {
+    /// What these two flags ask for.
+    pub(crate) fn new(quiet: bool, format: Format) -> Self {
+        match (quiet, format) {
+            (true, _) => Self::Quiet,
+            (false, Format::Text) => Self::People,
+            (false, Format::Json) => Self::Program,
+        }
+    }
+
+    /// Whether each event is told to a program.
+    pub(crate) fn is_json(self) -> bool {
+        matches!(self, Self::Program | Self::ProgramBeside)
+    }
+
+    /// What takes the reports of the work.
+    pub(crate) fn reporter(self) -> Box<dyn Progress> {
+        match self {
+            Self::People => reporter(false),
+            Self::Quiet => reporter(true),
+            Self::Program | Self::ProgramBeside => Box::new(Events::new(self)),
+        }
+    }
+
+    /// Prints one event, where a program is told of them.
+    pub(crate) fn event(self, event: &Value) {
+        // Who no longer listens does not keep the work from being done.
+        let _ = match self {
+            Self::Program => writeln!(io::stdout().lock(), "{event}"),
+            Self::ProgramBeside => writeln!(io::stderr().lock(), "{event}"),
+            Self::People | Self::Quiet => Ok(()),
+        };
+    }
+
+    /// Lets a program that follows the events know of an error, too.
+    pub(crate) fn failing<T>(self, outcome: anyhow::Result<T>) -> anyhow::Result<T> {
+        if let Err(error) = &outcome {
+            let message = format!("{error:#}");
+            self.event(
+                &serde_json::json!({ "errorDetail": { "message": message }, "error": message }),
+            );
+        }
+        outcome
     }
 }
 
@@ -42,83 +135,6 @@ pub(crate) fn count(number: u64, noun: &str) -> String {
         1 => format!("1 {noun}"),
         _ => format!("{number} {noun}s"),
     }
-}
-
-/// A line for every part that ends.
-struct Lines;
-
-impl Progress for Lines {
-    fn begin(&self, _part: &str, _what: &str, _total: Option<u64>) {}
-
-    fn advance(&self, _part: &str, _bytes: u64) {}
-
-    fn end(&self, part: &str, outcome: &str) {
-        eprintln!("{part}: {outcome}");
-    }
-
-    fn note(&self, line: &str) {
-        eprintln!("{line}");
-    }
-}
-
-/// A bar for every part.
-#[derive(Default)]
-struct Bars {
-    all: MultiProgress,
-    bars: Mutex<HashMap<String, ProgressBar>>,
-}
-
-impl Bars {
-    fn with<T>(&self, part: &str, act: impl FnOnce(&ProgressBar) -> T) -> Option<T> {
-        let bars = self.bars.lock().unwrap_or_else(PoisonError::into_inner);
-        bars.get(part).map(act)
-    }
-}
-
-impl Progress for Bars {
-    fn begin(&self, part: &str, what: &str, total: Option<u64>) {
-        let bar = match total {
-            Some(total) => ProgressBar::new(total).with_style(style(
-                "{prefix}: {msg} [{bar:30}] {decimal_bytes}/{decimal_total_bytes} {decimal_bytes_per_sec}",
-            )),
-            None => ProgressBar::new_spinner().with_style(style("{prefix}: {msg} {spinner}")),
-        };
-        bar.set_prefix(part.to_owned());
-        bar.set_message(what.to_owned());
-        let mut bars = self.bars.lock().unwrap_or_else(PoisonError::into_inner);
-        // What begins again, because a connection broke, keeps its line.
-        let bar = match bars.get(part) {
-            Some(earlier) => {
-                let bar = self.all.insert_after(earlier, bar);
-                self.all.remove(earlier);
-                bar
-            }
-            None => self.all.add(bar),
-        };
-        bars.insert(part.to_owned(), bar);
-    }
-
-    fn advance(&self, part: &str, bytes: u64) {
-        self.with(part, |bar| bar.inc(bytes));
-    }
-
-    fn end(&self, part: &str, outcome: &str) {
-        let drawn = self.with(part, |bar| {
-            bar.set_style(style("{prefix}: {msg}"));
-            bar.finish_with_message(outcome.to_owned());
-        });
-        if drawn.is_none() {
-            self.note(&format!("{part}: {outcome}"));
-        }
-    }
-
-    fn note(&self, line: &str) {
-        let _ = self.all.println(line);
-    }
-}
-
-fn style(template: &str) -> ProgressStyle {
-    ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar())
 }
 
 #[cfg(test)]

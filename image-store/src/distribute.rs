@@ -6,6 +6,8 @@ use std::os::fd::AsFd;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 
+use dhow_image::{Algorithm, Compression, Descriptor, DiffId, Digest, Hasher, Progress, Reported};
+
 use crate::blobs::digest_of;
 use crate::error::{damaged, io};
 use crate::gzip::Gzip;
@@ -13,7 +15,6 @@ use crate::layers::{LayerRecord, TAR_FORM};
 use crate::lease::descriptor;
 use crate::store::sync_directory;
 use crate::{Image, Lease, Store, StoreError};
-use dhow_image::{Algorithm, Compression, Descriptor, DiffId, Digest, Hasher, Progress};
 
 /// Nearly as small as at 6, and faster. Part of what makes the blob of a layer the same everywhere: another level is other bytes.
 const LEVEL: u32 = 5;
@@ -138,7 +139,11 @@ impl Store {
     }
 
     /// Writes a layer's tar: the blob that is not compressed, or what the tree packs to.
-    fn write_tar(&self, diff_id: &DiffId, mut out: impl Write) -> Result<(), StoreError> {
+    pub(crate) fn write_tar(
+        &self,
+        diff_id: &DiffId,
+        mut out: impl Write,
+    ) -> Result<(), StoreError> {
         let blob = self.blob_path(&diff_id.0);
         let found = match File::open(&blob) {
             Ok(mut file) => {
@@ -186,11 +191,7 @@ impl Store {
             };
             // While fewer layers than cores are in work, each has several; the bytes are the same.
             let mut gzip = Gzip::new(out, LEVEL, threads);
-            let reported = Reporting {
-                out: &mut gzip,
-                part: diff_id.0.short(),
-                progress,
-            };
+            let reported = Reported::new(&mut gzip, diff_id.0.short(), progress);
             self.write_tar(diff_id, reported)?;
             let out = gzip.finish().map_err(io("writing", &path))?;
             file.sync_all().map_err(io("syncing", &path))?;
@@ -214,6 +215,11 @@ impl Store {
             }
         }
     }
+}
+
+/// Compresses what is written as every layer's blob is.
+pub(crate) fn gzip<W: Write>(out: W) -> Gzip<W> {
+    Gzip::new(out, LEVEL, cores())
 }
 
 /// How many threads compress.
@@ -241,25 +247,6 @@ impl<W: Write> Write for Counting<W> {
         let count = self.out.write(bytes)?;
         self.hasher.update(&bytes[..count]);
         self.size += count as u64;
-        Ok(count)
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        self.out.flush()
-    }
-}
-
-/// Reports what is written.
-struct Reporting<'a, W> {
-    out: W,
-    part: &'a str,
-    progress: &'a dyn Progress,
-}
-
-impl<W: Write> Write for Reporting<'_, W> {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        let count = self.out.write(bytes)?;
-        self.progress.advance(self.part, count as u64);
         Ok(count)
     }
 

@@ -231,7 +231,12 @@ impl Lease {
 
 impl Store {
     /// Writes images in Docker's form: what is in them is named by its digest, and layers are not compressed.
-    pub(crate) fn save_docker(&self, images: &[Image], out: impl Write) -> Result<(), StoreError> {
+    pub(crate) fn save_docker(
+        &self,
+        images: &[Image],
+        out: impl Write,
+        progress: &dyn Progress,
+    ) -> Result<(), StoreError> {
         let lease = self.lease()?;
         let mut tar = tar::Builder::new(out);
         let mut written = HashSet::new();
@@ -243,7 +248,7 @@ impl Store {
                 if written.insert(diff_id.0.clone()) {
                     let body = self.uncompressed(diff_id, layer)?;
                     let name = layer_name(diff_id);
-                    append_whole(&mut tar, &name, &diff_id.0, record.tar_size, body)?;
+                    append_whole(&mut tar, &name, &diff_id.0, record.tar_size, body, progress)?;
                 }
             }
             if written.insert(image.id.clone()) {

@@ -330,7 +330,7 @@ pub(crate) fn take(
             // A part that an earlier attempt left needs only the rest.
             let skipped = content.take(writer.offset());
             let skipped = io::copy(&mut { skipped }, &mut io::sink()).map_err(reading)?;
-            progress.advance(digest.short(), skipped);
+            progress.resumed(digest.short(), skipped);
             let mut buffer = vec![0; 256 * 1024];
             loop {
                 let count = content.read(&mut buffer).map_err(reading)?;

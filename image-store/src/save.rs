@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, HashSet};
 use std::io::{self, Read, Write};
 
-use dhow_image::{BlobSource as _, Descriptor, Digest, ImageReference};
+use dhow_image::{BlobSource as _, Descriptor, Digest, ImageReference, Progress, Reported, Silent};
 use oci_spec::image::{ImageIndexBuilder, MediaType, SCHEMA_VERSION};
 use serde_json::json;
 
@@ -37,15 +37,21 @@ impl Store {
         images: &[Image],
         form: ArchiveForm,
         out: impl Write,
+        progress: &dyn Progress,
     ) -> Result<(), StoreError> {
         match form {
-            ArchiveForm::Oci => self.save_oci(images, out),
-            ArchiveForm::Docker => self.save_docker(images, out),
+            ArchiveForm::Oci => self.save_oci(images, out, progress),
+            ArchiveForm::Docker => self.save_docker(images, out, progress),
         }
     }
 
     /// A layer that has no blob is written in its tar form.
-    fn save_oci(&self, images: &[Image], out: impl Write) -> Result<(), StoreError> {
+    fn save_oci(
+        &self,
+        images: &[Image],
+        out: impl Write,
+        progress: &dyn Progress,
+    ) -> Result<(), StoreError> {
         let lease = self.lease()?;
         for image in images {
             lease.hold(image)?;
@@ -58,11 +64,11 @@ impl Store {
         // Documents first, so that who reads the archive as a stream knows what the layers are.
         for image in images {
             for blob in [&image.descriptor, image.manifest.config()] {
-                self.append_blob(&mut tar, blob, &mut written)?;
+                self.append_blob(&mut tar, blob, &mut written, &Silent)?;
             }
         }
         for layer in images.iter().flat_map(|image| image.manifest.layers()) {
-            self.append_blob(&mut tar, layer, &mut written)?;
+            self.append_blob(&mut tar, layer, &mut written, progress)?;
         }
         let mut out = tar.into_inner().map_err(writing)?;
         out.flush().map_err(writing)
@@ -73,6 +79,7 @@ impl Store {
         tar: &mut tar::Builder<W>,
         blob: &Descriptor,
         written: &mut HashSet<Digest>,
+        progress: &dyn Progress,
     ) -> Result<(), StoreError> {
         let digest = digest_of(blob)?;
         if !written.insert(digest.clone()) {
@@ -81,7 +88,8 @@ impl Store {
         let body = self
             .open(blob, 0)
             .map_err(|error| damaged(&digest, error))?;
-        append_whole(tar, &blob_path(&digest), &digest, blob.size(), body.reader)
+        let name = blob_path(&digest);
+        append_whole(tar, &name, &digest, blob.size(), body.reader, progress)
     }
 }
 
@@ -92,9 +100,12 @@ pub(crate) fn append_whole<W: Write>(
     digest: &Digest,
     size: u64,
     content: impl Read,
+    progress: &dyn Progress,
 ) -> Result<(), StoreError> {
+    let part = digest.short();
+    progress.begin(part, "saving", Some(size));
     let mut header = header(size);
-    let mut content = content.take(size);
+    let mut content = Reported::new(content, part, progress).take(size);
     tar.append_data(&mut header, name, &mut content)
         .map_err(writing)?;
     if content.limit() > 0 {
@@ -102,7 +113,10 @@ pub(crate) fn append_whole<W: Write>(
     }
     // Only at the end is it known whether what was packed is what it should be.
     match content.into_inner().read(&mut [0]) {
-        Ok(0) => Ok(()),
+        Ok(0) => {
+            progress.end(part, "saved");
+            Ok(())
+        }
         Ok(_) => Err(damaged(digest, "it is longer than it should be")),
         Err(error) => Err(damaged(digest, error)),
     }

@@ -18,7 +18,7 @@ pub use layer_id::{ChainId, DiffId};
 pub use media_type::{Compression, DocumentKind, is_nondistributable};
 pub use oci_spec::image::{Descriptor, ImageConfiguration, ImageIndex, ImageManifest};
 pub use platform::{Platform, PlatformError};
-pub use progress::{Progress, Silent};
+pub use progress::{Progress, Reported, Silent};
 pub use reference::{DEFAULT_REGISTRY, ImageReference, ReferenceError};
 pub use transfer::{
     Begun, BlobBody, BlobLocations, BlobSink, BlobSource, BlobWriter, TransferError,

@@ -82,7 +82,7 @@ impl Download<'_> {
         if writer.offset() > size {
             self.restart(writer)?;
         }
-        self.progress.advance(self.part, writer.offset());
+        self.progress.resumed(self.part, writer.offset());
         let mut fruitless = 0;
         while writer.offset() < size || (size == 0 && fruitless == 0) {
             self.stop.check()?;

@@ -3,7 +3,8 @@
 use std::io::{self, Read};
 
 use dhow_image::{
-    BlobLocations, BlobSource, Descriptor, Digest, Progress, TransferError, TransferErrorKind,
+    BlobLocations, BlobSource, Descriptor, Digest, Progress, Reported, TransferError,
+    TransferErrorKind,
 };
 use ureq::Body;
 use ureq::http::{HeaderName, Method, Response, StatusCode, header};
@@ -338,25 +339,10 @@ impl Upload<'_> {
                 format!("{} cannot be read from {offset} on", self.digest),
             ));
         }
-        Ok(Box::new(Reported {
-            reader: body.reader,
-            part: self.part,
-            progress: self.progress,
-        }))
-    }
-}
-
-/// Reports what is read.
-struct Reported<'a> {
-    reader: Box<dyn Read + Send + 'a>,
-    part: &'a str,
-    progress: &'a dyn Progress,
-}
-
-impl Read for Reported<'_> {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let count = self.reader.read(buffer)?;
-        self.progress.advance(self.part, count as u64);
-        Ok(count)
+        Ok(Box::new(Reported::new(
+            body.reader,
+            self.part,
+            self.progress,
+        )))
     }
 }

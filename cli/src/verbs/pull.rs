@@ -3,18 +3,18 @@
 use std::process::ExitCode;
 
 use dhow_image::{ImageReference, Platform, ReferenceError};
+use serde_json::{Value, json};
 
 use crate::context::Context;
 use crate::images::{self, Arrived};
-use crate::progress::{self, bytes, count};
+use crate::progress::{Telling, TellingArgs, bytes, count};
 use crate::registry_args::{self, RegistryArgs};
 
 /// Which image.
 #[derive(clap::Args)]
 pub(crate) struct Args {
-    /// Print the name alone
-    #[arg(short, long)]
-    quiet: bool,
+    #[command(flatten)]
+    telling: TellingArgs,
     /// The platform to choose from an image for several, as OS/ARCHITECTURE[/VARIANT] [default: this machine's]
     #[arg(long, value_name = "PLATFORM")]
     platform: Option<Platform>,
@@ -26,18 +26,29 @@ pub(crate) struct Args {
 }
 
 pub(crate) fn run(args: &Args, context: &Context) -> anyhow::Result<ExitCode> {
+    let telling = args.telling.telling();
+    telling.failing(pull(args, telling, context))
+}
+
+fn pull(args: &Args, telling: Telling, context: &Context) -> anyhow::Result<ExitCode> {
     let platform = args.platform.clone().unwrap_or_else(Platform::host);
     let lease = context.store()?.lease()?;
-    let progress = progress::reporter(args.quiet);
+    let progress = telling.reporter();
     let client = args.registry.client()?;
     let mut failures = Vec::new();
     for name in registry_args::candidates(&args.name)? {
         match images::pull(&client, &lease, &name, &platform, progress.as_ref()) {
             Ok(arrived) => {
-                if !args.quiet {
-                    print_outcome(&name, &arrived);
+                match telling {
+                    Telling::Program | Telling::ProgramBeside => {
+                        telling.event(&outcome(&name, &arrived));
+                    }
+                    Telling::Quiet => println!("{name}"),
+                    Telling::People => {
+                        print_outcome(&name, &arrived);
+                        println!("{name}");
+                    }
                 }
-                println!("{name}");
                 return Ok(ExitCode::SUCCESS);
             }
             Err(error) => failures.push(error),
@@ -57,6 +68,27 @@ pub(crate) fn run(args: &Args, context: &Context) -> anyhow::Result<ExitCode> {
 /// The text of a name, which may be short.
 fn checked(text: &str) -> Result<String, ReferenceError> {
     text.parse::<ImageReference>().map(|_| text.to_owned())
+}
+
+/// The last event: what the name stands for now, and what came and did not have to come for it.
+fn outcome(name: &ImageReference, arrived: &Arrived) -> Value {
+    let mut aux = json!({
+        "Name": name.to_string(),
+        "Digest": arrived.digest,
+        "ID": arrived.image.id().to_string(),
+    });
+    let status = match &arrived.pulled {
+        Some(pulled) => {
+            aux["Received"] = pulled.bytes.into();
+            aux["Requests"] = pulled.requests.into();
+            aux["LayersReceived"] = pulled.fetched.into();
+            aux["LayersPresent"] = pulled.present.into();
+            aux["Saved"] = pulled.bytes_saved.into();
+            format!("Downloaded newer image for {}", name.familiar())
+        }
+        None => format!("Image is up to date for {}", name.familiar()),
+    };
+    json!({ "status": status, "aux": aux })
 }
 
 fn print_outcome(name: &ImageReference, arrived: &Arrived) {

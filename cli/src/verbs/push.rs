@@ -4,17 +4,18 @@ use std::process::ExitCode;
 
 use anyhow::Context as _;
 use dhow_image::ImageReference;
+use dhow_registry_client::Pushed;
+use serde_json::{Value, json};
 
 use crate::context::Context;
-use crate::progress::{self, bytes, count};
+use crate::progress::{Telling, TellingArgs, bytes, count};
 use crate::registry_args::RegistryArgs;
 
 /// Which image.
 #[derive(clap::Args)]
 pub(crate) struct Args {
-    /// Print the name alone
-    #[arg(short, long)]
-    quiet: bool,
+    #[command(flatten)]
+    telling: TellingArgs,
     #[command(flatten)]
     registry: RegistryArgs,
     /// The image's name, which says where to: [REGISTRY/]REPOSITORY[:TAG]
@@ -22,6 +23,11 @@ pub(crate) struct Args {
 }
 
 pub(crate) fn run(args: &Args, context: &Context) -> anyhow::Result<ExitCode> {
+    let telling = args.telling.telling();
+    telling.failing(push(args, telling, context))
+}
+
+fn push(args: &Args, telling: Telling, context: &Context) -> anyhow::Result<ExitCode> {
     let name = &args.name;
     let store = context.store()?;
     let lease = store.lease()?;
@@ -31,7 +37,7 @@ pub(crate) fn run(args: &Args, context: &Context) -> anyhow::Result<ExitCode> {
             name.familiar()
         )
     })?;
-    let progress = progress::reporter(args.quiet);
+    let progress = telling.reporter();
     let image = store.distributable(&lease, &image, progress.as_ref())?;
     let manifest = image.descriptor();
     let pushed = args.registry.client()?.push(
@@ -41,10 +47,32 @@ pub(crate) fn run(args: &Args, context: &Context) -> anyhow::Result<ExitCode> {
         &store.locations(),
         progress.as_ref(),
     )?;
-    if args.quiet {
-        println!("{}", name.familiar());
-        return Ok(ExitCode::SUCCESS);
+    match telling {
+        Telling::Quiet => println!("{}", name.familiar()),
+        Telling::Program | Telling::ProgramBeside => telling.event(&outcome(name, &pushed)),
+        Telling::People => print_outcome(name, &pushed),
     }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// The last event: what the registry has now, and what it took.
+fn outcome(name: &ImageReference, pushed: &Pushed) -> Value {
+    let status = match pushed.unchanged {
+        true => format!("The registry has {} already", name.familiar()),
+        false => format!("Pushed {}", name.familiar()),
+    };
+    json!({ "status": status, "aux": {
+        "Name": name.to_string(),
+        "Tag": name.tag(),
+        "Digest": pushed.manifest.digest().to_string(),
+        "Size": pushed.manifest.size(),
+        "Sent": pushed.bytes,
+        "Requests": pushed.requests,
+    }})
+}
+
+fn print_outcome(name: &ImageReference, pushed: &Pushed) {
+    let manifest = &pushed.manifest;
     println!(
         "{}: digest: {} size: {}",
         name.tag().unwrap_or(&name.manifest_name()),
@@ -61,5 +89,4 @@ pub(crate) fn run(args: &Args, context: &Context) -> anyhow::Result<ExitCode> {
     } else {
         println!("Sent {counted}");
     }
-    Ok(ExitCode::SUCCESS)
 }

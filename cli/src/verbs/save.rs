@@ -5,8 +5,10 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use dhow_image_store::ArchiveForm;
+use serde_json::json;
 
 use crate::context::Context;
+use crate::progress::{Format, Telling};
 
 /// Writes images into one file.
 #[derive(clap::Args)]
@@ -18,12 +20,18 @@ pub(crate) struct Args {
     #[arg(short, long, value_name = "FILE")]
     output: Option<PathBuf>,
     /// The archive's form; Docker reads both
-    #[arg(long, value_enum, default_value_t = Format::OciArchive)]
-    format: Format,
+    #[arg(long, value_enum, default_value_t = Form::OciArchive)]
+    format: Form,
+    /// Show no progress
+    #[arg(short, long, conflicts_with = "progress")]
+    quiet: bool,
+    /// How to tell of progress; JSON goes to standard error where standard output takes the archive
+    #[arg(long, value_enum, default_value_t)]
+    progress: Format,
 }
 
 #[derive(Clone, Copy, clap::ValueEnum)]
-enum Format {
+enum Form {
     /// The OCI image layout in a tar; layers as they are
     OciArchive,
     /// For tools that know only Docker's older form; layers are not compressed
@@ -31,29 +39,45 @@ enum Format {
 }
 
 pub(crate) fn run(args: &Args, context: &Context) -> anyhow::Result<ExitCode> {
+    let mut telling = Telling::new(args.quiet, args.progress);
+    if telling.is_json() && args.output.is_none() {
+        telling = Telling::ProgramBeside;
+    }
+    telling.failing(save(args, telling, context))?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn save(args: &Args, telling: Telling, context: &Context) -> anyhow::Result<()> {
     let store = context.store()?;
     let mut images = Vec::new();
     for name in &args.images {
         images.push(store.find(name)?);
     }
     let form = match args.format {
-        Format::OciArchive => ArchiveForm::Oci,
-        Format::DockerArchive => ArchiveForm::Docker,
+        Form::OciArchive => ArchiveForm::Oci,
+        Form::DockerArchive => ArchiveForm::Docker,
     };
-    let Some(path) = &args.output else {
-        let out = std::io::stdout();
-        anyhow::ensure!(
-            !out.is_terminal(),
-            "an archive is nothing to look at; name a file with -o, or send the output elsewhere"
-        );
-        store.save(&images, form, BufWriter::new(out.lock()))?;
-        return Ok(ExitCode::SUCCESS);
-    };
-    let file = fs_err::File::create(path)?;
-    let written = store.save(&images, form, BufWriter::with_capacity(256 * 1024, &file));
-    if written.is_err() && file.metadata().is_ok_and(|found| found.is_file()) {
-        let _ = fs_err::remove_file(path);
+    let progress = telling.reporter();
+    match &args.output {
+        None => {
+            let out = std::io::stdout();
+            anyhow::ensure!(
+                !out.is_terminal(),
+                "an archive is nothing to look at; name a file with -o, or send the output elsewhere"
+            );
+            store.save(&images, form, BufWriter::new(out.lock()), &*progress)?;
+        }
+        Some(path) => {
+            let file = fs_err::File::create(path)?;
+            let out = BufWriter::with_capacity(256 * 1024, &file);
+            let written = store.save(&images, form, out, &*progress);
+            if written.is_err() && file.metadata().is_ok_and(|found| found.is_file()) {
+                let _ = fs_err::remove_file(path);
+            }
+            written?;
+        }
     }
-    written?;
-    Ok(ExitCode::SUCCESS)
+    let ids: Vec<String> = images.iter().map(|image| image.id().to_string()).collect();
+    telling.event(&json!({ "status": "Saved", "aux": { "IDs": ids, "Path": args.output } }));
+    Ok(())
 }
