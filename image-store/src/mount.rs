@@ -2,11 +2,13 @@
 
 use std::ffi::CString;
 use std::fs::{self, File};
+use std::os::fd::AsRawFd as _;
 use std::os::unix::fs::DirBuilderExt as _;
 use std::path::Path;
 
 use dhow_layer::XattrFlavour;
 use nix::sched::{CloneFlags, unshare};
+use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 use rustix::mount::{MountFlags, MountPropagationFlags, UnmountFlags};
 
@@ -15,6 +17,8 @@ use crate::{Store, StoreError};
 
 /// What mount(2) takes as options, less the terminating NUL.
 const OPTIONS: usize = 4095;
+/// How many layers the kernel stacks (OVL_MAX_STACK).
+pub(crate) const DEEPEST: usize = 500;
 
 /// Puts the calling thread into a mount namespace of its own, from which no mount gets out; done once, before other threads
 /// start. What is mounted afterwards is gone with the process and whatever it started.
@@ -42,46 +46,102 @@ pub(crate) struct Overlay<'a> {
 impl Store {
     /// Mounts an overlay in the calling thread's mount namespace.
     pub(crate) fn mount_overlay(&self, overlay: &Overlay<'_>) -> Result<(), StoreError> {
-        let lowers: Vec<String> = overlay.lowers.iter().map(|l| format!("{l}/fs")).collect();
+        check_depth(overlay.lowers.len())?;
+        let path = self.path("trees");
+        let trees = File::open(&path).map_err(io("opening", &path))?;
+        let lowers = overlay.lowers.iter().map(|lower| format!("{lower}/fs"));
+        let named = Parts {
+            lowers: lowers.collect(),
+            upper: overlay.upper.clone(),
+            work: overlay.work.clone(),
+        };
+        let options = self.options(&named, overlay.volatile);
+        if options.len() <= OPTIONS {
+            return mount_from(&trees, &options, overlay.target);
+        }
+        // Names of so many layers are too long for the page; those of descriptors are not, so they are named by those.
+        let mut opened = Vec::new();
+        let mut open = |part: &String| {
+            let path = path.join(part);
+            let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+            let opening = rustix::fs::open(&path, flags, Mode::empty());
+            let descriptor = opening.map_err(io("opening", &path))?;
+            let name = descriptor.as_raw_fd().to_string();
+            opened.push(descriptor);
+            Ok(name)
+        };
+        let short = Parts {
+            lowers: named
+                .lowers
+                .iter()
+                .map(&mut open)
+                .collect::<Result<_, _>>()?,
+            upper: open(&named.upper)?,
+            work: open(&named.work)?,
+        };
+        let descriptors = Path::new("/proc/self/fd");
+        let directory = File::open(descriptors).map_err(io("opening", descriptors))?;
+        mount_from(
+            &directory,
+            &self.options(&short, overlay.volatile),
+            overlay.target,
+        )
+    }
+
+    /// The options of a mount of these parts.
+    fn options(&self, parts: &Parts, volatile: bool) -> String {
         let mut options = format!(
             "lowerdir={},upperdir={},workdir={},metacopy=off,index=off",
-            lowers.join(":"),
-            overlay.upper,
-            overlay.work
+            parts.lowers.join(":"),
+            parts.upper,
+            parts.work
         );
         options.push_str(match self.flavour() {
             XattrFlavour::Trusted => ",redirect_dir=off",
             // The only mode that the kernel takes together with userxattr.
             XattrFlavour::User => ",userxattr,redirect_dir=nofollow",
         });
-        if overlay.volatile {
+        if volatile {
             options.push_str(",volatile");
         }
-        if options.len() > OPTIONS {
-            return Err(StoreError::Invalid(format!(
-                "an image of {} layers cannot be mounted; the limit is about 380",
-                lowers.len()
-            )));
-        }
-        let trees = self.path("trees");
-        let trees = File::open(&trees).map_err(io("opening", &trees))?;
-        let target = overlay.target;
-        let options = CString::new(options)
-            .map_err(|_| StoreError::Invalid("a name with a NUL character".to_owned()))?;
-        // A thread with a working directory of its own, in the caller's mount namespace.
-        let mounted = std::thread::scope(|scope| {
-            let mount = || {
-                unshare(CloneFlags::CLONE_FS).map_err(|e| Errno::from_raw_os_error(e as i32))?;
-                rustix::process::fchdir(&trees)?;
-                let flags = MountFlags::empty();
-                rustix::mount::mount("overlay", target, "overlay", flags, options.as_c_str())
-            };
-            scope.spawn(mount).join()
-        });
-        mounted
-            .unwrap_or(Err(Errno::CANCELED))
-            .map_err(io("mounting an overlay on", target))
+        options
     }
+}
+
+/// The names by which the options call an overlay's parts.
+struct Parts {
+    lowers: Vec<String>,
+    upper: String,
+    work: String,
+}
+
+/// Refuses a root file system of more layers than the kernel stacks.
+pub(crate) fn check_depth(layers: usize) -> Result<(), StoreError> {
+    if layers <= DEEPEST {
+        return Ok(());
+    }
+    Err(StoreError::Invalid(format!(
+        "{layers} layers are too many for a root file system: the kernel stacks at most {DEEPEST}; \
+         make an image of fewer (each RUN, COPY and ADD makes one)"
+    )))
+}
+
+/// Mounts by a thread that has `base` as a working directory of its own, in the caller's mount namespace.
+fn mount_from(base: &File, options: &str, target: &Path) -> Result<(), StoreError> {
+    let options = CString::new(options)
+        .map_err(|_| StoreError::Invalid("a name with a NUL character".to_owned()))?;
+    let mounted = std::thread::scope(|scope| {
+        let mount = || {
+            unshare(CloneFlags::CLONE_FS).map_err(|e| Errno::from_raw_os_error(e as i32))?;
+            rustix::process::fchdir(base)?;
+            let flags = MountFlags::empty();
+            rustix::mount::mount("overlay", target, "overlay", flags, options.as_c_str())
+        };
+        scope.spawn(mount).join()
+    });
+    mounted
+        .unwrap_or(Err(Errno::CANCELED))
+        .map_err(io("mounting an overlay on", target))
 }
 
 /// Unmounts, after which nothing can write to it any more.

@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use crate::blobs::digest_of;
 use crate::error::{damaged, io};
 use crate::layers::LayerRecord;
-use crate::mount::{Overlay, fresh_directory};
+use crate::mount::{Overlay, check_depth, fresh_directory};
 use crate::store::{names, read, remove_file, sync_directory};
 use crate::{Image, Store, StoreError};
 
@@ -101,6 +101,7 @@ impl Store {
         temporary: bool,
     ) -> Result<RootFs, StoreError> {
         check_owner(owner)?;
+        check_depth(image.diff_ids.len())?;
         let container = self.container(owner);
         match fs::DirBuilder::new().mode(0o700).create(&container) {
             Err(error) if error.kind() != ErrorKind::AlreadyExists => {

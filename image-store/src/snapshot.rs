@@ -8,7 +8,7 @@ use dhow_image::DiffId;
 use dhow_layer::PackOptions;
 
 use crate::error::io;
-use crate::mount::{Overlay, fresh_directory, unmount};
+use crate::mount::{Overlay, check_depth, fresh_directory, unmount};
 use crate::unpacking::open_trees;
 use crate::{Lease, StoreError};
 
@@ -38,6 +38,8 @@ impl Lease {
     /// # Errors
     /// When a layer is missing.
     pub fn snapshot(&self, layers: &[DiffId]) -> Result<ActiveSnapshot, StoreError> {
+        // With the one that it becomes.
+        check_depth(layers.len() + 1)?;
         let records = self.ensure_layers(layers, &[])?;
         let lowers: Vec<String> = records.into_iter().rev().map(|r| r.tree).collect();
         let store = self.store();
@@ -98,7 +100,7 @@ impl ActiveSnapshot {
         self.unmount()?;
         let store = self.lease.store();
         let lowers = open_trees(store, &self.lowers)?;
-        let lowers: Vec<BorrowedFd<'_>> = lowers.iter().map(AsFd::as_fd).collect();
+        let lowers: Vec<BorrowedFd<'_>> = lowers.borrowed();
         let options = PackOptions {
             flavour: store.flavour(),
             normalise: true,

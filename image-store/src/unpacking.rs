@@ -3,6 +3,7 @@
 use std::fs::File;
 use std::io::{self, BufReader, Cursor, Read};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use dhow_image::{Algorithm, ChainId, Compression, Descriptor, DiffId, Hasher};
 use dhow_layer::{UnpackError, UnpackOptions, Unpacked};
@@ -96,7 +97,7 @@ impl Lease {
         if !implied.is_empty() {
             let lowers = self.wait_for_chain(parent)?;
             let lowers = open_trees(store, &lowers)?;
-            let lowers: Vec<BorrowedFd<'_>> = lowers.iter().map(AsFd::as_fd).collect();
+            let lowers: Vec<BorrowedFd<'_>> = lowers.borrowed();
             let tree = store.open_tree(&fresh.name)?;
             dhow_layer::inherit(tree.as_fd(), implied, &lowers).map_err(unpacking(diff_id))?;
         }
@@ -213,6 +214,28 @@ pub(crate) fn unpacking(diff_id: &DiffId) -> impl FnOnce(UnpackError) -> StoreEr
     move |source| StoreError::Unpack { layer, source }
 }
 
-pub(crate) fn open_trees(store: &Store, trees: &[String]) -> Result<Vec<OwnedFd>, StoreError> {
-    trees.iter().map(|tree| store.open_tree(tree)).collect()
+/// Trees that are open.
+pub(crate) struct OpenTrees {
+    trees: Vec<OwnedFd>,
+    _turn: Option<MutexGuard<'static, ()>>,
+}
+
+impl OpenTrees {
+    /// Their descriptors, in the order in which they were named.
+    pub(crate) fn borrowed(&self) -> Vec<BorrowedFd<'_>> {
+        self.trees.iter().map(AsFd::as_fd).collect()
+    }
+}
+
+/// Opens these trees. Of several threads that want very many, one has them at a time: each might hold half of the
+/// descriptors that a process may have.
+pub(crate) fn open_trees(store: &Store, trees: &[String]) -> Result<OpenTrees, StoreError> {
+    const MANY: usize = 64;
+    static TURN: Mutex<()> = Mutex::new(());
+    let turn = (trees.len() > MANY).then(|| TURN.lock().unwrap_or_else(PoisonError::into_inner));
+    let trees = trees.iter().map(|tree| store.open_tree(tree));
+    Ok(OpenTrees {
+        trees: trees.collect::<Result<_, _>>()?,
+        _turn: turn,
+    })
 }
