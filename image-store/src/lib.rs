@@ -23,6 +23,7 @@ mod mount;
 mod pipe;
 mod root_fs;
 mod save;
+mod serve;
 mod settling;
 mod snapshot;
 mod source;

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::SystemTime;
 
-use axum::http::{HeaderMap, StatusCode, header};
+use axum::http::{HeaderMap, Method, StatusCode, header};
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 use dhow_image::Digest;
@@ -29,6 +29,32 @@ struct State {
     users: Arc<HashMap<String, String>>,
     /// Proofs that have been found right, since bcrypt takes long by design. Only their digests are kept.
     right: HashMap<Digest, String>,
+}
+
+/// Who is let in, and to do what.
+pub(crate) struct Entrance {
+    pub(crate) passwords: Option<Arc<Passwords>>,
+    pub(crate) read_only: bool,
+}
+
+impl Entrance {
+    /// Lets a request in, or says why not.
+    pub(crate) async fn admit(&self, method: &Method, headers: &HeaderMap) -> Result<(), Refusal> {
+        if let Some(passwords) = &self.passwords {
+            let (passwords, headers) = (Arc::clone(passwords), headers.clone());
+            // A hash takes long by design.
+            tokio::task::spawn_blocking(move || passwords.check(&headers))
+                .await
+                .map_err(|error| Refusal::new(Code::Unknown, error))??;
+        }
+        if self.read_only && !matches!(*method, Method::GET | Method::HEAD) {
+            return Err(Refusal::new(
+                Code::Denied,
+                "this registry can only be read from",
+            ));
+        }
+        Ok(())
+    }
 }
 
 impl Passwords {

@@ -14,18 +14,29 @@ use crate::name::RepositoryName;
 use crate::registry::{CONTENT_DIGEST, Registry, empty, text, with_body};
 
 /// How much of a blob is in memory for one who reads it.
-const PIECE: usize = 1 << 18;
+pub(crate) const PIECE: usize = 1 << 18;
 
 const OCTETS: &str = "application/octet-stream";
 
 /// The part of a blob that is asked for.
 #[derive(Debug, PartialEq, Eq)]
-enum Part {
+pub(crate) enum Part {
     Whole,
     /// From the first byte up to and with the last.
     Bytes(u64, u64),
     /// One that the blob does not have.
     Unsatisfiable,
+}
+
+impl Part {
+    /// Its first byte and its length.
+    pub(crate) fn span(&self, size: u64) -> (u64, u64) {
+        match self {
+            Self::Whole => (0, size),
+            Self::Bytes(first, last) => (*first, last - first + 1),
+            Self::Unsatisfiable => (0, 0),
+        }
+    }
 }
 
 pub(crate) async fn head(
@@ -43,6 +54,11 @@ pub(crate) async fn head(
         })
         .await?
         .ok_or_else(|| unknown(&digest))?;
+    described(&digest, size)
+}
+
+/// The answer that describes a blob.
+pub(crate) fn described(digest: &Digest, size: u64) -> Result<Response<Body>, Refusal> {
     empty(
         StatusCode::OK,
         [
@@ -60,47 +76,68 @@ pub(crate) async fn get(
     digest: Digest,
     headers: &HeaderMap,
 ) -> Result<Response<Body>, Refusal> {
-    let etag = format!("\"{digest}\"");
-    if text(headers, header::IF_NONE_MATCH).is_some_and(|known| known.contains(&etag)) {
-        return empty(StatusCode::NOT_MODIFIED, [(header::ETAG, etag)]);
+    if let Some(answer) = unchanged(&digest, headers) {
+        return answer;
     }
-    let range = text(headers, header::RANGE).map(str::to_owned);
-    let other = text(headers, header::IF_RANGE).is_some_and(|known| known != etag);
-    let wanted = digest.clone();
+    let (wanted, headers) = (digest.clone(), headers.clone());
     let (file, size, part) = registry
         .on_disk(move |storage| {
             let (mut file, size) = storage
                 .blob(&name, &wanted)?
                 .ok_or_else(|| unknown(&wanted))?;
-            let part = match range {
-                Some(range) if !other => part(&range, size),
-                _ => Part::Whole,
-            };
-            if let Part::Bytes(first, _) = part {
-                file.seek(SeekFrom::Start(first))?;
-            }
+            let part = asked_part(&wanted, size, &headers);
+            file.seek(SeekFrom::Start(part.span(size).0))?;
             Ok((file, size, part))
         })
         .await?;
-    let (status, length, range) = match part {
-        Part::Whole => (StatusCode::OK, size, None),
-        Part::Bytes(first, last) => (
-            StatusCode::PARTIAL_CONTENT,
-            last - first + 1,
-            Some(format!("bytes {first}-{last}/{size}")),
-        ),
-        Part::Unsatisfiable => return Err(unsatisfiable(&digest, size)),
-    };
     let mut file = tokio::fs::File::from_std(file);
     file.set_max_buf_size(PIECE);
-    let body = Body::from_stream(ReaderStream::with_capacity(file.take(length), PIECE));
+    let stream = ReaderStream::with_capacity(file.take(part.span(size).1), PIECE);
+    answered(&digest, size, &part, Body::from_stream(stream))
+}
+
+/// The answer to who has the blob already.
+pub(crate) fn unchanged(
+    digest: &Digest,
+    headers: &HeaderMap,
+) -> Option<Result<Response<Body>, Refusal>> {
+    let etag = etag(digest);
+    let known = text(headers, header::IF_NONE_MATCH).is_some_and(|known| known.contains(&etag));
+    known.then(|| empty(StatusCode::NOT_MODIFIED, [(header::ETAG, etag)]))
+}
+
+/// The part of a blob that a request's headers ask for.
+pub(crate) fn asked_part(digest: &Digest, size: u64, headers: &HeaderMap) -> Part {
+    let other = text(headers, header::IF_RANGE).is_some_and(|known| known != etag(digest));
+    match text(headers, header::RANGE) {
+        Some(range) if !other => part(range, size),
+        _ => Part::Whole,
+    }
+}
+
+/// The answer with this part of a blob.
+pub(crate) fn answered(
+    digest: &Digest,
+    size: u64,
+    part: &Part,
+    body: Body,
+) -> Result<Response<Body>, Refusal> {
+    let (first, length) = part.span(size);
+    let (status, range) = match part {
+        Part::Whole => (StatusCode::OK, None),
+        Part::Bytes(_, last) => (
+            StatusCode::PARTIAL_CONTENT,
+            Some(format!("bytes {first}-{last}/{size}")),
+        ),
+        Part::Unsatisfiable => return Err(unsatisfiable(digest, size)),
+    };
     let mut response = with_body(
         status,
         [
             (header::CONTENT_LENGTH, length.to_string()),
             (header::CONTENT_TYPE, OCTETS.into()),
             (header::ACCEPT_RANGES, "bytes".into()),
-            (header::ETAG, etag),
+            (header::ETAG, etag(digest)),
             (CONTENT_DIGEST, digest.to_string()),
         ],
         body,
@@ -109,6 +146,10 @@ pub(crate) async fn get(
         response.headers_mut().insert(header::CONTENT_RANGE, range);
     }
     Ok(response)
+}
+
+fn etag(digest: &Digest) -> String {
+    format!("\"{digest}\"")
 }
 
 pub(crate) async fn delete(
@@ -134,7 +175,7 @@ fn unsatisfiable(digest: &Digest, size: u64) -> Refusal {
     .header(header::CONTENT_RANGE, format!("bytes */{size}"))
 }
 
-fn unknown(digest: &Digest) -> Refusal {
+pub(crate) fn unknown(digest: &Digest) -> Refusal {
     Refusal::new(
         Code::BlobUnknown,
         format!("this repository has no blob {digest}"),

@@ -10,10 +10,12 @@ mod manifests;
 mod name;
 mod registry;
 mod route;
+mod sharing;
 mod storage;
 mod tls;
 mod uploads;
 mod upstream;
+mod view;
 
 use std::future::Future;
 use std::io;
@@ -24,13 +26,15 @@ use std::time::Duration;
 use axum::Router;
 use axum::serve::ListenerExt as _;
 
-use crate::access::Passwords;
+use crate::access::{Entrance, Passwords};
 use crate::registry::Registry;
 use crate::storage::Storage;
 use crate::tls::TlsListener;
+use crate::view::View;
 
 pub use crate::tls::TlsFiles;
 pub use crate::upstream::{Upstream, UpstreamError};
+pub use crate::view::{Images, ImagesError};
 
 /// How long requests under way may take to end once the registry is told to stop.
 const GRACE: Duration = Duration::from_secs(10);
@@ -51,6 +55,10 @@ pub struct ServerOptions {
     pub read_only: bool,
     /// The registry that is asked for what is not here. What it gives is kept.
     pub upstream: Option<Arc<dyn Upstream>>,
+    /// Images that are kept elsewhere, to be served in place of those of `root`, which is not touched then. Nobody can write.
+    pub images: Option<Arc<dyn Images>>,
+    /// A directory with blobs as `ALGORITHM/HEX`, such as a store's: where one is there and in `root`, it becomes one file.
+    pub shared: Option<PathBuf>,
     /// How long a blob that no manifest names, and an upload that nobody goes on with, are kept.
     pub unused_kept: Duration,
 }
@@ -63,6 +71,8 @@ impl Default for ServerOptions {
             tls: None,
             read_only: false,
             upstream: None,
+            images: None,
+            shared: None,
             unused_kept: UNUSED_KEPT,
         }
     }
@@ -92,11 +102,46 @@ pub enum ServeError {
     Listen(#[source] io::Error),
 }
 
-/// A registry whose directory is open and locked.
+/// A registry that is ready to serve; its own directory, if it has one, is open and locked.
 pub struct Server {
-    registry: Arc<Registry>,
+    content: Content,
     acceptor: Option<tokio_rustls::TlsAcceptor>,
     unused_kept: Duration,
+}
+
+/// What is served.
+#[derive(Clone)]
+enum Content {
+    /// What is in the registry's own directory.
+    Own(Arc<Registry>),
+    /// What is kept elsewhere.
+    View(Arc<View>),
+}
+
+impl Content {
+    fn router(&self) -> Router {
+        match self {
+            Self::Own(registry) => Router::new()
+                .fallback(registry::answer)
+                .with_state(Arc::clone(registry)),
+            Self::View(view) => Router::new()
+                .fallback(view::answer)
+                .with_state(Arc::clone(view)),
+        }
+    }
+
+    /// Looks after the content for as long as it is served.
+    async fn tend(self, unused_kept: Duration) {
+        match self {
+            Self::Own(registry) => {
+                tokio::select! {
+                    () = uploads::tend(Arc::clone(&registry), unused_kept) => {}
+                    () = sharing::tend(registry) => {}
+                }
+            }
+            Self::View(view) => view::tend(view).await,
+        }
+    }
 }
 
 impl Server {
@@ -105,11 +150,6 @@ impl Server {
     /// # Errors
     /// When it cannot be used, or another registry serves it.
     pub fn open(options: &ServerOptions) -> Result<Self, ServeError> {
-        let root: &Path = &options.root;
-        let storage = Storage::open(root).map_err(|source| ServeError::Open {
-            root: root.to_owned(),
-            source,
-        })?;
         let unusable = |path: &Path| {
             let path = path.to_owned();
             move |source| ServeError::File { path, source }
@@ -122,8 +162,25 @@ impl Server {
             Some(files) => Some(tls::acceptor(files).map_err(unusable(&files.certificate))?),
             None => None,
         };
+        let content = match &options.images {
+            Some(images) => Content::View(Arc::new(View {
+                images: Arc::clone(images),
+                entrance: Entrance {
+                    passwords: passwords.map(Arc::new),
+                    read_only: true,
+                },
+            })),
+            None => {
+                let root: &Path = &options.root;
+                let storage = Storage::open(root).map_err(|source| ServeError::Open {
+                    root: root.to_owned(),
+                    source,
+                })?;
+                Content::Own(Arc::new(Registry::new(storage, passwords, options)))
+            }
+        };
         Ok(Self {
-            registry: Arc::new(Registry::new(storage, passwords, options)),
+            content,
             acceptor,
             unused_kept: options.unused_kept,
         })
@@ -158,9 +215,7 @@ impl Server {
         listener: L,
         stop: impl Future<Output = ()> + Send + 'static,
     ) -> Result<(), ServeError> {
-        let router = Router::new()
-            .fallback(registry::answer)
-            .with_state(Arc::clone(&self.registry));
+        let router = self.content.router();
         let (stopping, mut stopped) = tokio::sync::oneshot::channel();
         let stop = async move {
             stop.await;
@@ -174,7 +229,7 @@ impl Server {
         tokio::select! {
             served = serving.into_future() => served.map_err(ServeError::Listen),
             () = too_late => Ok(()),
-            () = uploads::tend(self.registry, self.unused_kept) => Ok(()),
+            () = self.content.tend(self.unused_kept) => Ok(()),
         }
     }
 }

@@ -21,8 +21,15 @@ pub(crate) async fn catalog(
     query: Parameters,
 ) -> Result<Response<Body>, Refusal> {
     let names = registry.on_disk(|storage| Ok(storage.catalog()?)).await?;
-    let names = names.iter().map(ToString::to_string).collect();
-    let (page, next) = page(names, &query, "/v2/_catalog")?;
+    catalog_page(names.iter().map(ToString::to_string).collect(), &query)
+}
+
+/// The answer with these repositories, sorted.
+pub(crate) fn catalog_page(
+    names: Vec<String>,
+    query: &Parameters,
+) -> Result<Response<Body>, Refusal> {
+    let (page, next) = page(names, query, "/v2/_catalog")?;
     Ok(linked(json(&json!({ "repositories": page })), next))
 }
 
@@ -35,18 +42,28 @@ pub(crate) async fn tags(
     let tags = registry
         .on_disk(move |storage| {
             if !storage.repository_exists(&repository) {
-                return Err(Refusal::new(
-                    Code::NameUnknown,
-                    format!("there is no repository {repository}"),
-                ));
+                return Err(no_repository(&repository));
             }
             Ok(storage.tags(&repository)?)
         })
         .await?;
     let tags = tags.iter().map(ToString::to_string).collect();
-    let (page, next) = page(tags, &query, &format!("/v2/{name}/tags/list"))?;
+    tags_page(&name, tags, &query)
+}
+
+/// The answer with these tags, sorted.
+pub(crate) fn tags_page(
+    name: &RepositoryName,
+    tags: Vec<String>,
+    query: &Parameters,
+) -> Result<Response<Body>, Refusal> {
+    let (page, next) = page(tags, query, &format!("/v2/{name}/tags/list"))?;
     let answer = json(&json!({ "name": name.as_str(), "tags": page }));
     Ok(linked(answer, next))
+}
+
+pub(crate) fn no_repository(name: &RepositoryName) -> Refusal {
+    Refusal::new(Code::NameUnknown, format!("there is no repository {name}"))
 }
 
 pub(crate) async fn referrers(
@@ -58,7 +75,11 @@ pub(crate) async fn referrers(
     let found = registry
         .on_disk(move |storage| Ok(storage.referrers(&name, &subject)?))
         .await?;
-    let filter = query.get("artifactType");
+    Ok(referrers_of(&found, query.get("artifactType")))
+}
+
+/// The answer with these referrers, of which a filter may leave some.
+pub(crate) fn referrers_of(found: &[StoredManifest], filter: Option<&str>) -> Response<Body> {
     let manifests: Vec<Value> = found
         .iter()
         .map(descriptor)
@@ -74,7 +95,7 @@ pub(crate) async fn referrers(
     if filter.is_some() {
         headers.insert(FILTERS, HeaderValue::from_static("artifactType"));
     }
-    Ok(response)
+    response
 }
 
 /// The descriptor of a referrer, with what the specification wants copied from the manifest.

@@ -57,6 +57,11 @@ pub(crate) async fn get(
                 .ok_or_else(|| unknown(&name, &manifest))
         })
         .await?;
+    whole(found)
+}
+
+/// The answer with a manifest.
+pub(crate) fn whole(found: StoredManifest) -> Result<Response<Body>, Refusal> {
     with_body(
         StatusCode::OK,
         [
@@ -245,7 +250,7 @@ fn is_foreign(descriptor: &Descriptor) -> bool {
         && (text.contains("nondistributable") || text.contains("foreign"))
 }
 
-fn unknown(name: &RepositoryName, manifest: &ManifestName) -> Refusal {
+pub(crate) fn unknown(name: &RepositoryName, manifest: &ManifestName) -> Refusal {
     Refusal::new(
         Code::ManifestUnknown,
         format!("{name} has no manifest {manifest}"),

@@ -10,10 +10,11 @@ use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCod
 use axum::response::IntoResponse as _;
 
 use crate::ServerOptions;
-use crate::access::Passwords;
+use crate::access::{Entrance, Passwords};
 use crate::answer::{Code, Refusal};
 use crate::name::RepositoryName;
 use crate::route::{Endpoint, UploadId};
+use crate::sharing::Sharing;
 use crate::storage::{Storage, Upload};
 use crate::upstream::Upstreams;
 use crate::{blobs, listing, manifests, uploads};
@@ -29,9 +30,10 @@ type Uploads = HashMap<(RepositoryName, UploadId), Arc<tokio::sync::Mutex<Upload
 pub(crate) struct Registry {
     pub(crate) storage: Storage,
     uploads: Mutex<Uploads>,
-    passwords: Option<Arc<Passwords>>,
-    read_only: bool,
+    entrance: Entrance,
     upstream: Option<Upstreams>,
+    /// The directory of blobs with which those of the registry are shared.
+    pub(crate) sharing: Option<Sharing>,
 }
 
 /// A request's query, in its order.
@@ -47,9 +49,12 @@ impl Registry {
         Self {
             storage,
             uploads: Mutex::default(),
-            passwords: passwords.map(Arc::new),
-            // What is a copy of another registry's is changed there.
-            read_only: options.read_only || options.upstream.is_some(),
+            entrance: Entrance {
+                passwords: passwords.map(Arc::new),
+                // What is a copy of another registry's is changed there.
+                read_only: options.read_only || options.upstream.is_some(),
+            },
+            sharing: options.shared.clone().map(Sharing::new),
             upstream: options.upstream.clone().map(Upstreams::new),
         }
     }
@@ -57,24 +62,6 @@ impl Registry {
     /// The registry that is asked for what is not here.
     pub(crate) fn upstream(&self) -> Option<&Upstreams> {
         self.upstream.as_ref()
-    }
-
-    /// Lets a request in, or says why not.
-    async fn admit(&self, method: &Method, headers: &HeaderMap) -> Result<(), Refusal> {
-        if let Some(passwords) = &self.passwords {
-            let (passwords, headers) = (Arc::clone(passwords), headers.clone());
-            // A hash takes long by design.
-            tokio::task::spawn_blocking(move || passwords.check(&headers))
-                .await
-                .map_err(|error| Refusal::new(Code::Unknown, error))??;
-        }
-        if self.read_only && !matches!(*method, Method::GET | Method::HEAD) {
-            return Err(Refusal::new(
-                Code::Denied,
-                "this registry can only be read from",
-            ));
-        }
-        Ok(())
     }
 
     /// The uploads that this server knows.
@@ -95,7 +82,7 @@ impl Registry {
 }
 
 impl Parameters {
-    fn read(request: &Request) -> Result<Self, Refusal> {
+    pub(crate) fn read(request: &Request) -> Result<Self, Refusal> {
         Query::try_from_uri(request.uri())
             .map(|Query(pairs)| Self(pairs))
             .map_err(|error| Refusal::new(Code::Unsupported, error).status(StatusCode::BAD_REQUEST))
@@ -118,7 +105,12 @@ pub(crate) async fn answer(
     State(registry): State<Arc<Registry>>,
     request: Request,
 ) -> Response<Body> {
-    let mut response = match dispatch(registry, request).await {
+    respond(dispatch(registry, request).await)
+}
+
+/// The answer to a request, or the refusal.
+pub(crate) fn respond(answer: Result<Response<Body>, Refusal>) -> Response<Body> {
+    let mut response = match answer {
         Ok(response) => response,
         Err(refusal) => refusal.into_response(),
     };
@@ -129,13 +121,17 @@ pub(crate) async fn answer(
 }
 
 async fn dispatch(registry: Arc<Registry>, request: Request) -> Result<Response<Body>, Refusal> {
-    registry.admit(request.method(), request.headers()).await?;
+    let entrance = &registry.entrance;
+    entrance.admit(request.method(), request.headers()).await?;
     let endpoint = Endpoint::read(request.uri().path())?;
     let query = Parameters::read(&request)?;
     let method = request.method().clone();
     let (parts, body) = request.into_parts();
     let headers = parts.headers;
     let reads = matches!(method, Method::GET | Method::HEAD);
+    if let (Some(sharing), Endpoint::Blob(_, digest)) = (&registry.sharing, &endpoint) {
+        sharing.moved(digest);
+    }
     if reads && let Some(upstream) = registry.upstream() {
         upstream.provide(&registry, &endpoint).await?;
     }

@@ -181,6 +181,9 @@ async fn receive_last(
         .await;
     registry.uploads().remove(key);
     finished?;
+    if let Some(sharing) = &registry.sharing {
+        sharing.moved(digest);
+    }
     created(&key.0, digest)
 }
 

@@ -1,5 +1,7 @@
 //! `dhow registry`
 
+mod images;
+
 use std::io::Write;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -13,6 +15,7 @@ use dhow_registry_client::{Account, Client};
 use dhow_registry_server::{Server, ServerOptions, TlsFiles, Upstream, UpstreamError};
 use tokio::signal::unix::{SignalKind, signal};
 
+use self::images::StoreImages;
 use crate::context::Context;
 use crate::registry_args::RegistryArgs;
 
@@ -25,7 +28,7 @@ pub(crate) struct Args {
 
 #[derive(clap::Subcommand)]
 enum Action {
-    /// Answer requests until SIGTERM or SIGINT; images are kept in the directory `registry` under --root
+    /// Answer requests until SIGTERM or SIGINT; images are kept in the directory `registry` under --root, or are the store's own (--images)
     Serve(Box<ServeArgs>),
 }
 
@@ -43,6 +46,9 @@ struct ServeArgs {
     /// The certificate's private key
     #[arg(long, value_name = "FILE", requires = "tls_cert")]
     tls_key: Option<PathBuf>,
+    /// Serve the images of the store instead, as they lie there and without a copy; nobody can push
+    #[arg(long, conflicts_with_all = ["proxy", "keep_unused"])]
+    images: bool,
     /// Let nobody write
     #[arg(long)]
     read_only: bool,
@@ -62,6 +68,15 @@ pub(crate) fn run(args: Args, context: &Context) -> anyhow::Result<ExitCode> {
     }
 }
 
+impl Args {
+    /// Whether the store's images are served.
+    pub(crate) fn serves_images(&self) -> bool {
+        match &self.action {
+            Action::Serve(args) => args.images,
+        }
+    }
+}
+
 impl ServeArgs {
     fn options(&self, context: &Context) -> anyhow::Result<ServerOptions> {
         let upstream = match &self.proxy {
@@ -75,6 +90,12 @@ impl ServeArgs {
             tls: tls.map(|(certificate, key)| TlsFiles { certificate, key }),
             read_only: self.read_only,
             upstream,
+            images: match self.images {
+                true => Some(Arc::new(StoreImages::new(context.store()?))),
+                false => None,
+            },
+            // What the store has of the same blobs needs no room twice.
+            shared: Some(context.root().join("blobs")),
             unused_kept: Duration::from_secs(self.keep_unused),
         })
     }

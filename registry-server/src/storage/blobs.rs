@@ -1,7 +1,8 @@
 //! Blobs, and which repository has which.
 
-use std::io;
-use std::path::PathBuf;
+use std::io::{self, BufRead as _, BufReader};
+use std::os::unix::fs::MetadataExt as _;
+use std::path::{Path, PathBuf};
 
 use dhow_image::Digest;
 use fs_err as fs;
@@ -94,6 +95,36 @@ impl Storage {
         Ok(removed)
     }
 
+    /// Every blob's digest.
+    pub(crate) fn every_blob(&self) -> io::Result<Vec<Digest>> {
+        super::digests_in(&self.root.join("blobs"))
+    }
+
+    /// Makes the blob one file with the same blob of another directory, where both are there; whether there is nothing left to do.
+    /// The bytes are compared first: what went bad there does no harm here.
+    pub(crate) fn share_blob(&self, digest: &Digest, directory: &Path) -> io::Result<bool> {
+        let twin = by_digest(directory.to_owned(), digest);
+        let own = self.blob_path(digest);
+        let (Ok(ours), Ok(theirs)) = (std::fs::metadata(&own), std::fs::metadata(&twin)) else {
+            return Ok(false);
+        };
+        let is_one = (ours.dev(), ours.ino()) == (theirs.dev(), theirs.ino());
+        if is_one || ours.dev() != theirs.dev() || !is_same(&own, &twin)? {
+            return Ok(true);
+        }
+        let link = self.incoming().join(format!("{}.link", digest.hex()));
+        remove(&link)?;
+        std::fs::hard_link(&twin, &link)?;
+        let _gate = self.gate();
+        if !own.exists() {
+            remove(&link)?;
+            return Ok(true);
+        }
+        fs::rename(&link, &own)?;
+        sync_directory(parent(&own))?;
+        Ok(true)
+    }
+
     /// Makes durable that the repository has the blobs that it was given.
     pub(super) fn sync_links(&self, name: &RepositoryName) -> io::Result<()> {
         for algorithm in super::names_in(&self.repository(name).join("_blobs"))? {
@@ -101,5 +132,23 @@ impl Storage {
             sync_directory(&self.root.join("blobs").join(&algorithm))?;
         }
         Ok(())
+    }
+}
+
+/// Whether two files have the same bytes.
+fn is_same(one: &Path, other: &Path) -> io::Result<bool> {
+    let mut one = BufReader::with_capacity(1 << 17, fs::File::open(one)?);
+    let mut other = BufReader::with_capacity(1 << 17, fs::File::open(other)?);
+    loop {
+        let (left, right) = (one.fill_buf()?, other.fill_buf()?);
+        let count = left.len().min(right.len());
+        if count == 0 {
+            return Ok(left.len() == right.len());
+        }
+        if left[..count] != right[..count] {
+            return Ok(false);
+        }
+        one.consume(count);
+        other.consume(count);
     }
 }

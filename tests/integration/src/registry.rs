@@ -142,6 +142,11 @@ impl Registry {
         rustix::process::Pid::from_child(&self.child)
     }
 
+    /// Its place: the embedded registry's store and state directories are those of this sandbox, too.
+    pub fn sandbox(&self) -> &Sandbox {
+        &self.sandbox
+    }
+
     /// A path in its place.
     pub fn path(&self, name: impl AsRef<Path>) -> std::path::PathBuf {
         self.sandbox.path(name)
