@@ -6,6 +6,8 @@ use anyhow::Context as _;
 use dhow_engine::{Engine, EngineOptions};
 use dhow_image_store::Store;
 
+use crate::rootless;
+
 /// The places that a person can move.
 #[derive(clap::Args, Clone, Debug)]
 pub(crate) struct Places {
@@ -37,7 +39,7 @@ pub(crate) struct Context {
 
 impl Context {
     pub(crate) fn new(places: Places) -> anyhow::Result<Self> {
-        let is_root = rustix::process::geteuid().is_root();
+        let is_root = rootless::is_root();
         let root = match places.root {
             Some(root) => root,
             None if is_root => "/var/lib/dhow".into(),
@@ -46,7 +48,7 @@ impl Context {
         let state = match places.state {
             Some(state) => state,
             None if is_root => "/run/dhow".into(),
-            None => runtime_dir().join("dhow"),
+            None => rootless::runtime_dir().join("dhow"),
         };
         Ok(Self {
             root: std::path::absolute(root)?,
@@ -132,11 +134,4 @@ fn data_home() -> anyhow::Result<PathBuf> {
     let home = std::env::var_os("HOME")
         .context("neither $HOME nor $XDG_DATA_HOME is set; say with --root where to keep images")?;
     Ok(PathBuf::from(home).join(".local/share"))
-}
-
-fn runtime_dir() -> PathBuf {
-    match std::env::var_os("XDG_RUNTIME_DIR").filter(|d| !d.is_empty()) {
-        Some(dir) => dir.into(),
-        None => format!("/tmp/dhow-{}", rustix::process::getuid().as_raw()).into(),
-    }
 }

@@ -8,6 +8,7 @@ mod environment;
 mod images;
 mod progress;
 mod registry_args;
+mod rootless;
 mod table;
 mod terminal;
 mod usage;
@@ -57,7 +58,13 @@ fn main() -> ExitCode {
             };
         }
     };
-    match Context::new(cli.places).and_then(|context| cli.verb.run(&context)) {
+    let ran = Context::new(cli.places).and_then(|context| {
+        if cli.verb.needs_root() {
+            rootless::enter(context.state())?;
+        }
+        cli.verb.run(&context)
+    });
+    match ran {
         Ok(code) => code,
         Err(error) => {
             eprintln!("dhow: {}{}", one_line(&error), remedy(&error));
@@ -102,11 +109,18 @@ fn without_numbers(text: &str) -> String {
 
 /// What to do where the system refused for want of privileges.
 fn remedy(error: &anyhow::Error) -> &'static str {
+    if rootless::is_root() {
+        return "";
+    }
     // Many rooms wrap the system's answer each in its own way; its words are the same everywhere.
-    let refused = ["Operation not permitted", "Permission denied"];
     let line = one_line(error);
-    if !rustix::process::geteuid().is_root() && refused.iter().any(|words| line.contains(words)) {
+    if ["Operation not permitted", "Permission denied"]
+        .iter()
+        .any(|words| line.contains(words))
+    {
         "; this needs root: run it as root (sudo dhow ...)"
+    } else if rootless::outer_user().is_some() && line.contains("Invalid argument") {
+        "; without root there are only the ids that /etc/subuid and /etc/subgid give you: have more of them, or run it as root"
     } else {
         ""
     }

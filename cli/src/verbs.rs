@@ -38,6 +38,7 @@ use std::process::ExitCode;
 use clap::Subcommand;
 
 use crate::context::Context;
+use crate::rootless;
 
 /// What a person can ask for.
 #[derive(Subcommand)]
@@ -93,6 +94,9 @@ pub(crate) enum Verb {
     Login(login::Args),
     /// Log out of a registry
     Logout(logout::Args),
+    /// Map a user's ids from outside his user namespace; the program starts it where it runs without root
+    #[command(name = rootless::MAPPER, hide = true)]
+    MapIds(rootless::MapArgs),
     /// Write the manual pages to a directory
     #[command(hide = true)]
     Manual(manual::Args),
@@ -115,6 +119,20 @@ pub(crate) enum Verb {
 }
 
 impl Verb {
+    /// Whether it works on files of many owners, on mounts or on containers, for which users enter a user namespace.
+    pub(crate) fn needs_root(&self) -> bool {
+        match self {
+            Self::Completion(_)
+            | Self::Login(_)
+            | Self::Logout(_)
+            | Self::Manual(_)
+            | Self::MapIds(_)
+            | Self::Version(_) => false,
+            Self::Registry(args) => args.serves_images(),
+            _ => true,
+        }
+    }
+
     pub(crate) fn run(self, context: &Context) -> anyhow::Result<ExitCode> {
         match self {
             Self::Build(args) => build::run(&args, context),
@@ -141,6 +159,7 @@ impl Verb {
             Self::Load(args) => load::run(&args, context),
             Self::Login(args) => login::run(&args),
             Self::Logout(args) => logout::run(&args),
+            Self::MapIds(args) => rootless::map_ids(&args),
             Self::Manual(args) => manual::run(&args),
             Self::Pull(args) => pull::run(&args, context),
             Self::Push(args) => push::run(&args, context),
