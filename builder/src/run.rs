@@ -82,6 +82,7 @@ impl Place<'_> {
         let mut env = step.env.clone();
         env.extend(step.proxies.iter().cloned());
         let host = step.network != RunNetwork::None;
+        let is_root = dhow_image_store::is_hosts_root();
         ContainerOptions {
             // An empty entrypoint leaves all words to the arguments.
             entrypoint: Some(Vec::new()),
@@ -96,7 +97,9 @@ impl Place<'_> {
                 NetworkMode::None
             },
             root_path: self.root.to_owned(),
-            cgroups_path: Some(PathBuf::from("/dhow").join(&self.watched.id)),
+            // Without root there may be none, and the runtime goes without.
+            cgroups_path: is_root.then(|| PathBuf::from("/dhow").join(&self.watched.id)),
+            rootless: !is_root,
             ..ContainerOptions::default()
         }
     }

@@ -237,7 +237,7 @@ fn user_name(user: u32) -> Option<String> {
 /// The ranges that a file such as /etc/subuid gives a user, one after the other from 1 on.
 fn ranges(text: &str, user: u32, name: Option<&str>) -> Vec<Range> {
     let number = user.to_string();
-    let mut next = 1;
+    let mut next: u32 = 1;
     let mut found = Vec::new();
     for line in text.lines() {
         let mut fields = line.trim().split(':');

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use oci_spec::runtime::Mount;
 
-use crate::ContainerOptions;
+use crate::{ContainerOptions, NetworkMode};
 
 /// The mounts in the order in which they are made: the kernel's file systems, then what a person asked for, upper directories first.
 pub(crate) fn mounts(options: &ContainerOptions) -> Vec<Mount> {
@@ -12,6 +12,12 @@ pub(crate) fn mounts(options: &ContainerOptions) -> Vec<Mount> {
     asked.extend(options.tmpfs.iter().map(tmpfs));
     asked.sort_by_key(|mount| mount.destination().components().count());
     let mut mounts = kernel_mounts(options.confinement.privileged);
+    if options.rootless && options.network != NetworkMode::None {
+        // A sysfs is mounted by who owns the network namespace that it shows; others see the host's, with its cgroups.
+        mounts.retain(|mount| !mount.destination().starts_with("/sys"));
+        let words = ["rbind", "nosuid", "noexec", "nodev", "ro", "rro"];
+        mounts.push(self::mount("/sys", "bind", "/sys", &words));
+    }
     // What a person puts in the place of a default is what they want there, and nothing of the default below it.
     mounts.retain(|default| {
         !asked.iter().any(|mount| {

@@ -42,6 +42,8 @@ pub struct ContainerOptions {
     pub root_path: PathBuf,
     /// Where in the cgroup hierarchies the container lives; absolute from each hierarchy's mount. The runtime chooses when it is not given.
     pub cgroups_path: Option<PathBuf>,
+    /// Whether root of a user namespace makes it, who may mount less than the machine's.
+    pub rootless: bool,
     /// Labels that a person gave.
     pub labels: BTreeMap<String, String>,
     /// Annotations for the OCI Spec.

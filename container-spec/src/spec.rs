@@ -152,10 +152,15 @@ fn seccomp(confinement: &Confinement) -> Option<LinuxSeccomp> {
 
 /// What a program that is not root may do in a network of its own: open low ports and send pings, as in Docker.
 fn sysctl(options: &ContainerOptions) -> Option<HashMap<String, String>> {
+    // The kernel takes groups that the user namespace has, and root's is all that is sure to be there.
+    let pinging = match options.rootless {
+        true => "0 0",
+        false => "0 2147483647",
+    };
     (options.network == NetworkMode::None).then(|| {
         HashMap::from([
             ("net.ipv4.ip_unprivileged_port_start".into(), "0".into()),
-            ("net.ipv4.ping_group_range".into(), "0 2147483647".into()),
+            ("net.ipv4.ping_group_range".into(), pinging.into()),
         ])
     })
 }

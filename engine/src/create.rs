@@ -139,9 +139,13 @@ fn describe(request: CreateRequest) -> Result<PodSpec, EngineError> {
     options
         .hostname
         .get_or_insert_with(|| id.short().to_owned());
-    options
-        .cgroups_path
-        .get_or_insert_with(|| Engine::cgroup(&id));
+    options.rootless = !dhow_image_store::is_hosts_root();
+    // Without root there may be none, and the runtime goes without where nobody insists.
+    if !options.rootless {
+        options
+            .cgroups_path
+            .get_or_insert_with(|| Engine::cgroup(&id));
+    }
     // Wrong limits are told now and not when it is started.
     options
         .limits

@@ -44,6 +44,6 @@ pub use mount::enter_private_mounts;
 pub use root_fs::RootFs;
 pub use save::ArchiveForm;
 pub use snapshot::{ActiveSnapshot, CommittedSnapshot};
-pub use store::Store;
+pub use store::{Store, is_hosts_root};
 pub use tags::Removed;
 pub use usage::{Share, Usage};

@@ -5,8 +5,7 @@ use std::io;
 use std::sync::{Mutex, PoisonError};
 
 use dhow_image::{
-    BlobBody, BlobSource as _, Compression, Descriptor, DiffId, Digest, Hasher, TransferError,
-    TransferErrorKind,
+    BlobBody, Compression, Descriptor, DiffId, Digest, Hasher, TransferError, TransferErrorKind,
 };
 
 use crate::blobs::digest_of;
@@ -37,7 +36,7 @@ impl Image {
     /// # Errors
     /// When the store cannot be read.
     pub fn blob_size(&self, digest: &Digest) -> Result<Option<u64>, StoreError> {
-        let Some((blob, layer)) = self.named(digest)? else {
+        let Some((blob, layer)) = self.blob_named(digest)? else {
             return Ok(None);
         };
         Ok(self.origin(blob, layer)?.map(|_| blob.size()))
@@ -52,14 +51,14 @@ impl Image {
         &self,
         digest: &Digest,
         offset: u64,
-    ) -> Result<Option<BlobBody>, TransferError> {
-        let Some((blob, layer)) = self.named(digest)? else {
+    ) -> Result<Option<BlobBody<'static>>, TransferError> {
+        let Some((blob, layer)) = self.blob_named(digest)? else {
             return Ok(None);
         };
         match self.origin(blob, layer)? {
             None => Ok(None),
             Some(Origin::Compressed(layer)) => Ok(Some(self.store.open_compressed(digest, layer))),
-            Some(Origin::Kept) => match self.store.open(blob, offset) {
+            Some(Origin::Kept) => match self.store.open_blob(blob, offset) {
                 Err(error) if error.kind() == TransferErrorKind::NotFound => Ok(None),
                 opened => opened.map(Some),
             },
@@ -67,7 +66,10 @@ impl Image {
     }
 
     /// The config or layer of this digest.
-    fn named(&self, digest: &Digest) -> Result<Option<(&Descriptor, Option<&DiffId>)>, StoreError> {
+    fn blob_named(
+        &self,
+        digest: &Digest,
+    ) -> Result<Option<(&Descriptor, Option<&DiffId>)>, StoreError> {
         if *digest == self.id {
             return Ok(Some((self.manifest.config(), None)));
         }
@@ -135,7 +137,7 @@ impl Store {
         })
     }
 
-    fn open_compressed(&self, digest: &Digest, layer: DiffId) -> BlobBody {
+    fn open_compressed(&self, digest: &Digest, layer: DiffId) -> BlobBody<'static> {
         let (store, expected) = (self.clone(), digest.clone());
         let (writer, reader) = pipe();
         std::thread::spawn(move || {

@@ -13,6 +13,17 @@ use crate::pipe::pipe;
 
 impl BlobSource for Store {
     fn open(&self, descriptor: &Descriptor, offset: u64) -> Result<BlobBody<'_>, TransferError> {
+        self.open_blob(descriptor, offset)
+    }
+}
+
+impl Store {
+    /// Opens a blob: its file, or the tree of a layer that is named in its tar form.
+    pub(crate) fn open_blob(
+        &self,
+        descriptor: &Descriptor,
+        offset: u64,
+    ) -> Result<BlobBody<'static>, TransferError> {
         let digest = digest_of(descriptor)?;
         let path = self.blob_path(&digest);
         let mut file = match File::open(&path) {
@@ -29,11 +40,9 @@ impl BlobSource for Store {
             offset,
         })
     }
-}
 
-impl Store {
     /// A layer in its tar form, packed while it is read.
-    fn open_tar_form(&self, diff_id: &DiffId) -> Result<BlobBody<'_>, TransferError> {
+    fn open_tar_form(&self, diff_id: &DiffId) -> Result<BlobBody<'static>, TransferError> {
         let record = self.layer(diff_id, None)?;
         let Some(record) = record.filter(|record| record.tar_form.is_some()) else {
             let message = format!("blob {diff_id} is not in the store");

@@ -79,15 +79,9 @@ impl Store {
 
     /// The attributes in which overlays of this store keep their marks.
     pub(crate) fn flavour(&self) -> XattrFlavour {
-        *self.inner.flavour.get_or_init(|| {
-            // In the first user namespace all ids are mapped to themselves.
-            let map = fs::read_to_string("/proc/self/uid_map").unwrap_or_default();
-            let words: Vec<&str> = map.split_ascii_whitespace().collect();
-            if words == ["0", "0", "4294967295"] && rustix::process::geteuid().is_root() {
-                XattrFlavour::Trusted
-            } else {
-                XattrFlavour::User
-            }
+        *self.inner.flavour.get_or_init(|| match is_hosts_root() {
+            true => XattrFlavour::Trusted,
+            false => XattrFlavour::User,
         })
     }
 
@@ -177,6 +171,14 @@ impl Store {
             .map_err(io("making", &path))?;
         Ok((path, file))
     }
+}
+
+/// Whether this process is root of the machine, and not another user or root of a user namespace.
+pub fn is_hosts_root() -> bool {
+    // In the first user namespace all ids are mapped to themselves.
+    let map = fs::read_to_string("/proc/self/uid_map").unwrap_or_default();
+    let words: Vec<&str> = map.split_ascii_whitespace().collect();
+    words == ["0", "0", "4294967295"] && rustix::process::geteuid().is_root()
 }
 
 /// Locks a file, waiting for it.

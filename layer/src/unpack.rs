@@ -307,8 +307,13 @@ impl Unpacker<'_> {
             Kind::BlockDevice(major, minor) => node(FileType::BlockDevice, major, minor),
             _ => node(FileType::Fifo, 0, 0),
         };
-        self.make_at(parent, name, path, make)?
-            .map_err(wrote(path, "make the link or device"))?;
+        let made = self.make_at(parent, name, path, make)?;
+        let is_device = matches!(entry.kind, Kind::CharDevice(..) | Kind::BlockDevice(..));
+        if is_device && made == Err(Errno::PERM) {
+            let reason = "only root of the machine can make a device; take this image as root";
+            return Err(refused(path, reason));
+        }
+        made.map_err(wrote(path, "make the link or device"))?;
         let owner = (Uid::from_raw(entry.uid), Gid::from_raw(entry.gid));
         let flags = AtFlags::SYMLINK_NOFOLLOW;
         rustix::fs::chownat(parent, name, Some(owner.0), Some(owner.1), flags)

@@ -74,7 +74,7 @@ pub trait Images: Send + Sync {
         repository: &str,
         digest: &Digest,
         offset: u64,
-    ) -> Result<Option<BlobBody>, ImagesError>;
+    ) -> Result<Option<BlobBody<'static>>, ImagesError>;
 
     /// Lets go what no client has asked for lately; called every minute.
     fn tend(&self);
@@ -240,7 +240,7 @@ impl View {
 }
 
 /// Reads `length` bytes from `first` on and sends them; an error breaks the connection off, which no client takes for the end.
-fn send(body: BlobBody, first: u64, length: u64, is_end: bool, to: &Sender) {
+fn send(body: BlobBody<'_>, first: u64, length: u64, is_end: bool, to: &Sender) {
     let mut reader = body.reader;
     let sent = (|| {
         let before = first.saturating_sub(body.offset);

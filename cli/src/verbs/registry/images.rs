@@ -160,7 +160,7 @@ impl Images for StoreImages {
         repository: &str,
         digest: &Digest,
         offset: u64,
-    ) -> Result<Option<BlobBody>, ImagesError> {
+    ) -> Result<Option<BlobBody<'static>>, ImagesError> {
         let Some((image, lease)) = self.with_blob(&Names::new(host, repository), digest)? else {
             return Ok(None);
         };
