@@ -83,7 +83,7 @@ fn a_user_pulls_tags_pushes_saves_and_loads_in_a_store_of_his_own() {
     };
     assert_eq!(digest("again", "2"), digest("app", "1"));
     user.shell(&format!(
-        "dhow save -q -o app.tar {name} && dhow rmi {name} {host}/again:2"
+        "dhow save -q -o app.tar {name} && dhow rmi {name} {host}/again:2 && dhow system prune -f"
     ))
     .ok();
     assert_eq!(
