@@ -16,6 +16,7 @@ mod tree;
 pub(crate) use mounts::hierarchy_name;
 
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, IntoRawFd, OwnedFd};
+use std::path::{Path, PathBuf};
 
 use oci_spec::runtime::Hook;
 use rustix::io::Errno;
@@ -166,6 +167,9 @@ pub(crate) struct Init {
     mask: mask::MaskSources,
     /// A file system that was just mounted and has nothing in it but mounts right below it, and where it is.
     new_directory: Option<(std::path::PathBuf, OwnedFd)>,
+    /// The mounts at /proc and /sys: what is hidden in them is looked up from here, and not by their paths, since somebody who
+    /// shares the root's directory may exchange the names in it at any time.
+    held: Vec<(PathBuf, RootDir)>,
     /// Descriptors of the host's and of mounts that are not needed any more; closed together.
     spent: Vec<OwnedFd>,
     terminal: Option<console::Terminal>,
@@ -182,6 +186,7 @@ impl Init {
             device_dir: None,
             mask: mask::MaskSources::default(),
             new_directory: None,
+            held: Vec::new(),
             spent: Vec::new(),
             terminal: None,
             program: None,
@@ -231,6 +236,19 @@ impl Init {
             .ok_or_else(|| StepError::other("no root"))
     }
 
+    /// Where a path of the container is looked up: in the mount that was put at /proc or /sys, whatever is at that path by now,
+    /// or else in the root.
+    fn place<'p>(&mut self, path: &'p Path) -> Result<(&RootDir, &'p Path), StepError> {
+        let held = self.held.iter().rposition(|(at, _)| path.starts_with(at));
+        match held {
+            Some(number) => {
+                let (at, mount) = &self.held[number];
+                Ok((mount, path.strip_prefix(at).unwrap_or(path)))
+            }
+            None => Ok((self.root()?, path)),
+        }
+    }
+
     /// Makes the container's root the root, and closes what was open of it and of the host.
     fn leave_host(
         &mut self,
@@ -243,7 +261,10 @@ impl Init {
             .into_iter()
             .chain(self.new_directory.take().map(|(_, dir)| dir));
         let mask = std::mem::take(&mut self.mask).into_fds();
-        self.spent.extend(root.into_iter().chain(dir).chain(mask));
+        let held = std::mem::take(&mut self.held).into_iter();
+        let held = held.map(|(_, mount)| mount.into_fd());
+        self.spent
+            .extend(root.into_iter().chain(dir).chain(mask).chain(held));
         let spent = std::mem::take(&mut self.spent);
         if self.close_foreign()? {
             // These were among them.
@@ -304,7 +325,7 @@ impl Init {
     /// Carries out a step of init's or of the intermediate's.
     pub(crate) fn step(&mut self, step: &Step) -> Result<(), StepError> {
         match step {
-            Step::AwaitIdMap => self.await_go(),
+            Step::AwaitIdMap | Step::AwaitResctrl => self.await_go(),
             Step::JoinCgroup => self.join_cgroup(),
             Step::JoinNamespace { kind, path } => namespaces::join(*kind, path),
             Step::Hide => {

@@ -359,8 +359,10 @@ fn exec_keeps_to_processors_before_and_after_the_cgroup() {
     let exec = exec.in_resctrl(Some(&linux), "c").expect("a plan");
     assert_order(
         &names(&exec, Carrier::Parent),
-        &["Clone", "JoinResctrl", "AwaitProgram"],
+        &["Clone", "JoinResctrl", "LetGo", "AwaitProgram"],
     );
+    // What it made before would not be in it.
+    assert_eq!(names(&exec, Carrier::Init)[0], "AwaitResctrl");
     // It says nothing of a container's first process.
     assert!(!has(&config, |step| matches!(
         step,

@@ -162,13 +162,31 @@ fn hand_down_controllers(hierarchy: &Hierarchy, directory: &Directory) -> Result
     Ok(())
 }
 
+/// What a v2 cgroup is to the kernel: `domain`, `domain threaded`, `domain invalid` or `threaded`.
+fn kind(path: &Path) -> String {
+    let text = Directory::new(path.to_owned()).try_read("cgroup.type");
+    text.unwrap_or_default().trim().to_owned()
+}
+
+/// Lets a v2 cgroup hold processes below one that is divided among threads: the kernel takes them there only in threaded mode,
+/// in which there are no controllers of whole processes (a limit that needs one has been refused before). As in runc, those above
+/// are put in it as well, from the top down. Gives whether there was anything to do.
+pub(super) fn go_threaded(directory: &Directory) -> Result<bool, CgroupError> {
+    let mut invalid: Vec<&Path> = directory
+        .path()
+        .ancestors()
+        .take_while(|path| kind(path) == "domain invalid")
+        .collect();
+    invalid.reverse();
+    for path in &invalid {
+        Directory::new((*path).to_owned()).write("cgroup.type", "threaded")?;
+    }
+    Ok(!invalid.is_empty())
+}
+
 /// Why a v2 cgroup lacks a controller: one above it is divided among threads, and what is below such a one can neither hold a
 /// process nor have the controllers of whole processes.
 pub(super) fn blocked_by_threads(directory: &Directory, controller: &str) -> Option<CgroupError> {
-    let kind = |path: &Path| {
-        let text = Directory::new(path.to_owned()).try_read("cgroup.type");
-        text.unwrap_or_default().trim().to_owned()
-    };
     if !["domain invalid", "threaded"].contains(&kind(directory.path()).as_str()) {
         return None;
     }

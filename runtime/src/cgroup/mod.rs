@@ -268,6 +268,14 @@ impl Cgroup {
         }
     }
 
+    /// Lets the v2 cgroup hold processes where one above it is divided among threads; gives whether that was what it lacked.
+    ///
+    /// # Errors
+    /// When the kernel refuses it.
+    pub fn go_threaded(&self) -> Result<bool, CgroupError> {
+        self.v2().map_or(Ok(false), make::go_threaded)
+    }
+
     /// Whether systemd made it.
     pub fn is_systemds(&self) -> bool {
         self.unit.is_some()

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::io;
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec};
@@ -11,6 +12,7 @@ use rustix::process::Signal;
 
 use super::directory::{Directory, find_entry};
 use super::{Cgroup, CgroupError};
+use crate::procfs::read_record;
 
 /// How long processes may take until they are stopped.
 const FREEZE_SECONDS: u64 = 10;
@@ -232,14 +234,26 @@ fn collect(directory: &Directory, found: &mut BTreeSet<i32>) -> Result<(), Cgrou
                 .filter(|process| *process > 0),
         ),
         Err(error) if gone(&error) => return Ok(()),
-        // The processes of a threaded cgroup are told by the one above.
-        Err(error) if error.raw_os_error() == threaded => {}
+        // The kernel tells the processes of a threaded cgroup in the one above only, where others may be too.
+        Err(error) if error.raw_os_error() == threaded => {
+            let threads = directory.try_read("cgroup.threads").map_err(failed)?;
+            let threads = threads.lines().filter_map(|line| line.parse().ok());
+            found.extend(threads.filter_map(process_of));
+        }
         Err(error) => return Err(failed(error)),
     }
     for below in below(directory).map_err(failed)? {
         collect(&below, found)?;
     }
     Ok(())
+}
+
+/// The process of a thread; none when it has ended, or is not in this pid namespace.
+fn process_of(thread: i32) -> Option<i32> {
+    let text = read_record(Path::new(&format!("/proc/{thread}/status"))).ok()?;
+    let text = String::from_utf8_lossy(&text);
+    let number = text.lines().find_map(|line| line.strip_prefix("Tgid:"))?;
+    number.trim().parse().ok()
 }
 
 /// The cgroups directly below one.

@@ -145,8 +145,32 @@ impl ContainerDir {
         self.lock()
     }
 
-    /// Who has the lock, as the kernel tells it.
+    /// Who has the lock. The kernel tells who has taken it, which may be a process that has ended since: what that one made
+    /// may have the lock now, and its id may be another's. So only who has the directory open is told.
     pub fn lock_holder(&self) -> Option<Pid> {
+        self.lock_taker().filter(|pid| self.is_open_in(*pid))
+    }
+
+    /// Whether a process has a descriptor of the directory.
+    fn is_open_in(&self, pid: Pid) -> bool {
+        let Ok(own) = rustix::fs::fstat(&self.fd) else {
+            return false;
+        };
+        let own_link = format!("/proc/self/fd/{}", self.fd.as_raw_fd());
+        let Ok(path) = std::fs::read_link(own_link) else {
+            return false;
+        };
+        let entries = std::fs::read_dir(format!("/proc/{}/fd", pid.as_raw_nonzero())).into_iter();
+        entries.flatten().flatten().any(|entry| {
+            // By its text first: to look at what is on a dead mount would take for ever.
+            std::fs::read_link(entry.path()).is_ok_and(|other| other == path)
+                && rustix::fs::stat(entry.path())
+                    .is_ok_and(|of| (of.st_dev, of.st_ino) == (own.st_dev, own.st_ino))
+        })
+    }
+
+    /// Who has taken the lock, as the kernel tells it.
+    fn lock_taker(&self) -> Option<Pid> {
         let stat = rustix::fs::fstat(&self.fd).ok()?;
         let (major, minor) = (
             rustix::fs::major(stat.st_dev),
@@ -378,5 +402,45 @@ impl ContainerDir {
                 Errno::from_io_error(&error).unwrap_or(Errno::IO),
             )),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_has_taken_the_lock_and_let_the_directory_go_is_not_its_holder() {
+        let root = tempfile::tempdir().unwrap();
+        let dir = ContainerDir::create(root.path(), "c").unwrap();
+        let own = Pid::from_raw(std::process::id() as i32);
+        assert_eq!(dir.lock_holder(), own);
+        // A child has the lock with the directory, on its standard input; the kernel goes on naming this process, whose id may
+        // be anybody's when it has ended.
+        let passed = std::process::Stdio::from(dir.fd.try_clone().unwrap());
+        let mut child = std::process::Command::new("sleep")
+            .arg("100")
+            .stdin(passed)
+            .spawn()
+            .unwrap();
+        drop(dir);
+        let dir = ContainerDir::open(root.path(), "c").unwrap();
+        let (link, flags) = (dir.path.clone(), OFlags::PATH | OFlags::CLOEXEC);
+        assert!(!dir.try_lock());
+        assert_eq!(dir.lock_taker(), own);
+        // This very process looks, and so has it open once more; without that it has not.
+        let other = ContainerDir {
+            id: dir.id.clone(),
+            fd: rustix::fs::open(root.path(), flags, Mode::empty()).unwrap(),
+            path: link,
+            locked: Cell::new(false),
+        };
+        let child_pid = Pid::from_raw(child.id() as i32).unwrap();
+        assert!(dir.is_open_in(child_pid));
+        assert!(!other.is_open_in(child_pid));
+        child.kill().unwrap();
+        child.wait().unwrap();
+        assert!(!dir.is_open_in(child_pid));
+        assert!(dir.try_lock());
     }
 }

@@ -115,10 +115,15 @@ pub(super) fn set_user(uid: u32, gid: u32, groups: &[u32]) -> Result<(), StepErr
     let id = Gid::from_raw(gid);
     rustix::thread::set_thread_res_gid(id, id, id)
         .map_err(|errno| not_mapped(format!("set group {gid}"), "linux.gidMappings", errno))?;
+    if gid != 0 {
+        // The kernel makes who changes a part of its identity as dumpable as fs.suid_dumpable says.
+        super::hide();
+    }
     let id = Uid::from_raw(uid);
     rustix::thread::set_thread_res_uid(id, id, id)
         .map_err(|errno| not_mapped(format!("set user {uid}"), "linux.uidMappings", errno))?;
     if uid != 0 {
+        super::hide();
         // The change of user took them out of force, not away.
         let what = || "keep capabilities in force".to_owned();
         let mut sets = rustix::thread::capabilities(None).doing(what)?;

@@ -27,9 +27,9 @@ impl MaskSources {
 impl Init {
     pub(super) fn mask(&mut self, path: &Path) -> Result<(), StepError> {
         let what = || format!("hide {}", path.display());
-        let root = self.root()?;
-        let found = match root.resolve_directory(path) {
-            Err(Errno::NOTDIR) => root.resolve(path).map(|file| (file, false)),
+        let (root, below) = self.place(path)?;
+        let found = match root.resolve_directory(below) {
+            Err(Errno::NOTDIR) => root.resolve(below).map(|file| (file, false)),
             answer => answer.map(|directory| (directory, true)),
         };
         let (target, is_directory) = match found {
@@ -42,8 +42,8 @@ impl Init {
                 Some(empty) => Tree::of(empty, false).doing(what)?,
                 None => empty_directory()?,
             };
-            let root = self.root()?;
-            let placed = tree.attach(&target, || root.resolve(path)).doing(what)?;
+            let (root, below) = self.place(path)?;
+            let placed = tree.attach(&target, || root.resolve(below)).doing(what)?;
             self.spend([target]);
             self.spent.extend(placed.context);
             if self.mask.empty.is_none() {
@@ -62,8 +62,8 @@ impl Init {
             .as_ref()
             .ok_or_else(|| StepError::other("no /dev/null"))?;
         let tree = Tree::of(null, false).doing(what)?;
-        let root = self.root()?;
-        let placed = tree.attach(&target, || root.resolve(path)).doing(what)?;
+        let (root, below) = self.place(path)?;
+        let placed = tree.attach(&target, || root.resolve(below)).doing(what)?;
         self.spend([placed.mount, target]);
         Ok(())
     }
@@ -71,8 +71,8 @@ impl Init {
     /// Makes a path read-only, if there is one.
     pub(super) fn make_read_only(&mut self, path: &Path) -> Result<(), StepError> {
         let what = || format!("make {} read-only", path.display());
-        let root = self.root()?;
-        let target = match root.resolve(path) {
+        let (root, below) = self.place(path)?;
+        let target = match root.resolve(below) {
             Ok(target) => target,
             Err(Errno::NOENT | Errno::NOTDIR) => return Ok(()),
             Err(errno) => return Err(StepError::system(what(), errno)),
@@ -82,7 +82,7 @@ impl Init {
             ..Attributes::default()
         };
         let tree = Tree::changed(&target, &change).doing(what)?;
-        let placed = tree.attach(&target, || root.resolve(path)).doing(what)?;
+        let placed = tree.attach(&target, || root.resolve(below)).doing(what)?;
         self.spend([placed.mount, target]);
         Ok(())
     }

@@ -13,7 +13,7 @@ use super::{Doing, Init, StepError};
 use crate::cgroup::PlaceRecord;
 use crate::plan::MountSource;
 use crate::plan::mount_options::MountOptions;
-use crate::root_dir::TargetKind;
+use crate::root_dir::{RootDir, TargetKind};
 
 mod copy_up;
 
@@ -79,8 +79,25 @@ impl Init {
         let placed = tree
             .attach(&target, || root.resolve(destination))
             .doing(what)?;
-        self.spend([placed.mount, target]);
+        self.spend([target]);
+        self.keep(destination, placed.mount);
         Ok(())
+    }
+
+    /// Keeps the mount at a place in which something may have to be hidden; others have served.
+    fn keep(&mut self, destination: &Path, mount: OwnedFd) {
+        // What is mounted over others hides them.
+        let covered = self
+            .held
+            .extract_if(.., |(at, _)| at.starts_with(destination));
+        let covered: Vec<_> = covered.map(|(_, mount)| mount.into_fd()).collect();
+        self.spent.extend(covered);
+        if [Path::new("/proc"), Path::new("/sys")].contains(&destination) {
+            let held = (destination.to_owned(), RootDir::new(mount));
+            self.held.push(held);
+        } else {
+            self.spend([mount]);
+        }
     }
 
     /// Changes what is mounted at a place: attributes of that mount, and options of its file system.
@@ -158,7 +175,7 @@ impl Init {
         if fstype == "tmpfs" && !options.copy_up && self.new_directory.is_none() {
             self.new_directory = Some((destination.to_owned(), placed.mount));
         } else {
-            self.spend([placed.mount]);
+            self.keep(destination, placed.mount);
         }
         Ok(())
     }

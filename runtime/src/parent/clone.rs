@@ -79,6 +79,12 @@ impl Parent<'_> {
         let failed = |errno| cannot_make(namespaces, errno);
         match clone(self.resources.joiner.as_ref()) {
             Err(Errno::BUSY) if !self.records && self.sub_cgroups.is_empty() => {}
+            Err(Errno::OPNOTSUPP) if self.records => {
+                if let Some(cgroup) = &self.cgroup {
+                    cgroup.go_threaded()?;
+                }
+                return clone(self.resources.joiner.as_ref()).map_err(failed);
+            }
             Err(Errno::ACCESS | Errno::PERM)
                 if self.cgroup.as_ref().is_some_and(Cgroup::is_systemds) =>
             {

@@ -274,9 +274,20 @@ impl InitPlan {
         let made = self.steps.iter().position(|planned| {
             planned.carrier == Carrier::Parent && matches!(planned.step, Step::Clone { .. })
         });
-        let carrier = Carrier::Parent;
         let at = made.map_or(self.steps.len(), |made| made + 1);
-        self.steps.insert(at, PlannedStep { carrier, step });
+        let parents = [step, Step::LetGo].map(|step| PlannedStep {
+            carrier: Carrier::Parent,
+            step,
+        });
+        self.steps.splice(at..at, parents);
+        // What it made before it is in the group would stay outside.
+        let own = |planned: &PlannedStep| planned.carrier == Carrier::Init;
+        let at = self.steps.iter().position(own).unwrap_or(self.steps.len());
+        let wait = PlannedStep {
+            carrier: Carrier::Init,
+            step: Step::AwaitResctrl,
+        };
+        self.steps.insert(at, wait);
         Ok(self)
     }
 

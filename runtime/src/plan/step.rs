@@ -259,6 +259,8 @@ pub enum Step {
 
     /// Waits until the ids are mapped.
     AwaitIdMap,
+    /// Waits until it is in the group of resctrl (exec).
+    AwaitResctrl,
     /// Moves itself into the cgroup.
     JoinCgroup,
     /// Enters a namespace by path.
@@ -383,6 +385,7 @@ impl Step {
     pub fn nature(&self) -> Nature {
         match self {
             Self::AwaitIdMap
+            | Self::AwaitResctrl
             | Self::AwaitHooks
             | Self::AwaitStart
             | Self::AwaitMounts

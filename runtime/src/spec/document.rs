@@ -57,7 +57,8 @@ pub struct Process {
     /// The terminal's size.
     #[getset(get_copy = "pub")]
     console_size: Option<ConsoleSize>,
-    /// Who it is.
+    /// Who it is; root where nothing is said, as in runc.
+    #[serde(default)]
     #[getset(get = "pub")]
     user: User,
     /// The program and its arguments.
