@@ -8,12 +8,15 @@ use rustix::event::{PollFd, PollFlags};
 use rustix::process::{WaitId, WaitIdOptions, WaitIdStatus};
 
 use crate::error::Error;
+use crate::notify::Notify;
 use crate::terminal::Relay;
 
 /// Made before the process.
 #[derive(Debug)]
 pub(crate) struct Foreground {
     signals: OwnedFd,
+    /// Where the process may say that it is ready.
+    notify: Option<Notify>,
 }
 
 const SIGPIPE: i32 = 13;
@@ -26,11 +29,19 @@ impl Foreground {
         let error = |errno| Error::system("hold signals back", errno);
         dhow_sys::signal::block_all().map_err(error)?;
         let signals = dhow_sys::signal::signal_fd().map_err(error)?;
-        Ok(Self { signals })
+        Ok(Self {
+            signals,
+            notify: None,
+        })
+    }
+
+    /// The same for a process that may say that it is ready.
+    pub(crate) fn with(self, notify: Option<Notify>) -> Self {
+        Self { notify, ..self }
     }
 
     /// Waits for the process's end; gives its exit status (128 + N for signal N).
-    pub(crate) fn attend(self, pidfd: &OwnedFd, console: Option<OwnedFd>) -> Result<u8, Error> {
+    pub(crate) fn attend(mut self, pidfd: &OwnedFd, console: Option<OwnedFd>) -> Result<u8, Error> {
         let error = |errno| Error::system("wait for the container's process", errno);
         let mut relay = match console {
             Some(master) => Some(Relay::new(master)?),
@@ -41,8 +52,12 @@ impl Foreground {
                 PollFd::new(pidfd, PollFlags::IN),
                 PollFd::new(&self.signals, PollFlags::IN),
             ];
+            // Its end is told by what comes before it, so this is last.
             if let Some(relay) = &relay {
                 relay.poll_for(&mut fds);
+            }
+            if let Some(notify) = &self.notify {
+                fds.push(PollFd::new(notify, PollFlags::IN));
             }
             match rustix::event::poll(&mut fds, None) {
                 Ok(_) | Err(rustix::io::Errno::INTR) => {}
@@ -51,6 +66,7 @@ impl Foreground {
             let ended = !fds[0].revents().is_empty();
             let signalled = !fds[1].revents().is_empty();
             drop(fds);
+            self.hear_that_it_is_ready();
             if signalled {
                 self.pass_on(pidfd, relay.as_ref());
             }
@@ -67,6 +83,23 @@ impl Foreground {
                     });
                 }
                 return Ok(status.as_ref().map_or(255, exit_status));
+            }
+        }
+    }
+
+    /// systemd watches this process, whose end is the container's.
+    fn hear_that_it_is_ready(&mut self) {
+        let Some(notify) = &self.notify else {
+            return;
+        };
+        let own = rustix::process::getpid().as_raw_nonzero().get();
+        match notify.pass_on(own) {
+            Ok(false) => {}
+            // Once is enough.
+            Ok(true) => self.notify = None,
+            Err(error) => {
+                crate::log::warn(&error.to_string());
+                self.notify = None;
             }
         }
     }

@@ -18,6 +18,7 @@ mod labels;
 mod listener;
 pub mod log;
 mod netlink;
+mod notify;
 mod parent;
 pub mod plan;
 mod privilege;

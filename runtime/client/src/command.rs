@@ -43,7 +43,9 @@ impl Call {
             .arg(scratch.path("log"))
             // Standard error may be the container's.
             .args(["--log-format", "json", "--log-only"])
-            .arg(verb);
+            .arg(verb)
+            // Whether this program is ready, where it is a service of systemd's, is not its containers' to say.
+            .env_remove("NOTIFY_SOCKET");
         Ok(Self {
             command,
             verb: verb.to_owned(),

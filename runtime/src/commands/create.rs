@@ -1,7 +1,7 @@
 //! `create` and `run`.
 
 use std::collections::HashMap;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 use oci_spec::runtime::LinuxSeccomp;
@@ -15,6 +15,7 @@ use crate::container::{COMING_START_SOCKET, ContainerDir, OCI_VERSION, Record};
 use crate::error::Error;
 use crate::foreground::Foreground;
 use crate::init::Resources;
+use crate::notify::{self, Notify};
 use crate::parent::Parent;
 use crate::plan::{Announce, Carrier, CreateRequest, HookKind, InitPlan, Step, bounding_set};
 use crate::spec::{Bundle, Spec};
@@ -88,7 +89,8 @@ pub fn plan(id: &str, options: &CreateOptions) -> Result<InitPlan, Error> {
 pub fn create(runtime: &Runtime, id: &str, options: &CreateOptions) -> Result<(), Error> {
     passed::check(options.preserve_fds.saturating_add(passed::listen_fds()))?;
     crate::container::check_id(id)?;
-    let bundle = Bundle::load(&options.bundle)?;
+    let mut bundle = Bundle::load(&options.bundle)?;
+    let told = tell_when_ready(&mut bundle, runtime, id)?;
     check_terminal(&bundle, options, true)?;
     let plan = InitPlan::create(&bundle, &request(id, options, false))?.within(bounding_set());
     let dir = ContainerDir::create(&runtime.root, id)?;
@@ -97,6 +99,9 @@ pub fn create(runtime: &Runtime, id: &str, options: &CreateOptions) -> Result<()
     parent.rootless = runtime.rootless;
     let done = listener.and_then(|listener| {
         parent.resources.listener = Some(listener);
+        if let (true, Some(dir)) = (told, &parent.dir) {
+            notify::make_directory(dir)?;
+        }
         complete(&mut parent, &bundle, options)?;
         match &parent.dir {
             Some(dir) => Ok(dir.publish_start_socket()?),
@@ -119,7 +124,8 @@ pub fn create(runtime: &Runtime, id: &str, options: &CreateOptions) -> Result<()
 pub fn run(runtime: &Runtime, id: &str, options: &CreateOptions) -> Result<Outcome, Error> {
     passed::check(options.preserve_fds.saturating_add(passed::listen_fds()))?;
     crate::container::check_id(id)?;
-    let bundle = Bundle::load(&options.bundle)?;
+    let mut bundle = Bundle::load(&options.bundle)?;
+    let told = tell_when_ready(&mut bundle, runtime, id)?;
     check_terminal(&bundle, options, options.detach)?;
     let plan = InitPlan::create(&bundle, &request(id, options, true))?.within(bounding_set());
     let dir = ContainerDir::create(&runtime.root, id)?;
@@ -130,11 +136,49 @@ pub fn run(runtime: &Runtime, id: &str, options: &CreateOptions) -> Result<Outco
         true => None,
         false => Some(Foreground::prepare()?),
     };
-    if let Err(error) = complete(&mut parent, &bundle, options) {
-        give_up(parent, &bundle.spec);
-        return Err(error);
+    let done = listen_when_ready(&parent, told).and_then(|notify| {
+        complete(&mut parent, &bundle, options)?;
+        Ok(notify)
+    });
+    let notify = match done {
+        Ok(notify) => notify,
+        Err(error) => {
+            give_up(parent, &bundle.spec);
+            return Err(error);
+        }
+    };
+    match (foreground, notify, &parent.made) {
+        (None, Some(notify), Some(made)) => {
+            if let Some(dir) = &parent.dir {
+                dir.unlock();
+            }
+            notify.until_ready(made.pid, made.pidfd.as_fd())?;
+            Ok(Outcome::Detached)
+        }
+        (foreground, notify, _) => {
+            let foreground = foreground.map(|foreground| foreground.with(notify));
+            finish(foreground, parent, options, &bundle)
+        }
     }
-    finish(foreground, parent, options, &bundle)
+}
+
+/// Lets the container say that it is ready, if somebody wants to know; gives whether.
+fn tell_when_ready(bundle: &mut Bundle, runtime: &Runtime, id: &str) -> Result<bool, Error> {
+    let Some(given) = notify::for_container(&runtime.root, id)? else {
+        return Ok(false);
+    };
+    bundle.spec.add(given.mount, given.variable);
+    Ok(true)
+}
+
+fn listen_when_ready(parent: &Parent<'_>, told: bool) -> Result<Option<Notify>, Error> {
+    match &parent.dir {
+        Some(dir) if told => {
+            notify::make_directory(dir)?;
+            Notify::open(dir)
+        }
+        _ => Ok(None),
+    }
 }
 
 /// What is left to do when a container runs: in the foreground, to wait for its end and remove it.

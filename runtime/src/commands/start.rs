@@ -1,6 +1,6 @@
 //! `start`.
 
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, OwnedFd};
 
 use rustix::io::Errno;
 use rustix::net::SocketFlags;
@@ -12,6 +12,7 @@ use crate::container::{ContainerDir, ContainerError, Record, Status, is_alive};
 use crate::error::Error;
 use crate::hooks;
 use crate::listener::Asking;
+use crate::notify::Notify;
 use crate::plan::HookKind;
 use crate::spec::Spec;
 
@@ -37,6 +38,9 @@ pub fn start(runtime: &Runtime, id: &str) -> Result<(), Error> {
     };
     let channel = Channel::from_fd(socket);
     let spec = dir.spec()?;
+    let notify = Notify::open(&dir)?;
+    let ready = notify.map(|notify| Ok::<_, Error>((notify, open_init(&record)?)));
+    let ready = ready.transpose()?;
     channel.send(&Message::Go).map_err(error)?;
     let mut answer = channel.receive();
     if let Ok(Some(Message::Listener(number))) = answer {
@@ -60,23 +64,34 @@ pub fn start(runtime: &Runtime, id: &str) -> Result<(), Error> {
     ) {
         crate::log::warn(&error.to_string());
     }
+    if let Some((notify, pidfd)) = ready {
+        // Others may do with the container what they will meanwhile.
+        dir.unlock();
+        notify.until_ready(record.pid, pidfd.as_fd())?;
+    }
     Ok(())
+}
+
+/// A descriptor of a container's init.
+fn open_init(record: &Record) -> Result<OwnedFd, Error> {
+    let error = |errno| Error::system("open the container's init", errno);
+    let pid = Pid::from_raw(record.pid).ok_or_else(|| error(Errno::SRCH))?;
+    let pidfd = rustix::process::pidfd_open(pid, PidfdFlags::empty()).map_err(error)?;
+    // The id was looked up by number; it is init's if init is still there.
+    match is_alive(record.pid, record.start_time) {
+        true => Ok(pidfd),
+        false => Err(error(Errno::SRCH)),
+    }
 }
 
 /// Gives the listener of init's filter to who is to be asked. When that fails, init ends with the channel.
 fn hand_listener_over(spec: &Spec, record: &Record, number: i32) -> Result<(), Error> {
-    let error = |errno| Error::system("open the container's init", errno);
     let profile = spec
         .linux()
         .as_ref()
         .and_then(|linux| linux.seccomp().as_ref())
         .ok_or_else(|| Error::Asked("there is no seccomp profile".to_owned()))?;
-    let pid = Pid::from_raw(record.pid).ok_or_else(|| error(Errno::SRCH))?;
-    let pidfd = rustix::process::pidfd_open(pid, PidfdFlags::empty()).map_err(error)?;
-    // The id was looked up by number; it is init's if init is still there.
-    if !is_alive(record.pid, record.start_time) {
-        return Err(error(Errno::SRCH));
-    }
+    let pidfd = open_init(record)?;
     let asking = Asking {
         pid: record.pid,
         pidfd: pidfd.as_fd(),

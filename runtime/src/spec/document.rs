@@ -40,6 +40,14 @@ pub struct Spec {
 }
 
 impl Spec {
+    /// Adds a mount after all others, and a variable of its process.
+    pub(crate) fn add(&mut self, mount: Mount, variable: String) {
+        self.mounts.get_or_insert_default().push(mount);
+        if let Some(process) = &mut self.process {
+            process.env.get_or_insert_default().push(variable);
+        }
+    }
+
     /// What is for Linux alone, to be changed.
     pub(super) fn linux_mut(&mut self) -> Option<&mut Linux> {
         self.linux.as_mut()
