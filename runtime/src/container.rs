@@ -3,6 +3,7 @@
 //! ROOT/ID holds `state.json` (the record), `config.json` (the bundle's configuration as it was at creation) and, while
 //! init waits, `start.sock`. Each file is replaced whole, so what a crash leaves is complete or not there.
 
+mod dead_mount;
 mod dir;
 
 use std::collections::HashMap;
@@ -14,7 +15,7 @@ use serde::{Deserialize, Serialize};
 use crate::cgroup::{Cgroup, CgroupRecord};
 use crate::error::Kind;
 
-pub use dir::{COMING_START_SOCKET, ContainerDir, START_SOCKET};
+pub use dir::{COMING_START_SOCKET, ContainerDir, START_SOCKET, check_root};
 
 /// The version of the specification that this runtime follows.
 pub const OCI_VERSION: &str = "1.3.0";
@@ -48,6 +49,27 @@ pub enum ContainerError {
         "container {0:?} is held by another command, perhaps one whose hook does not end; end that and try again, or use `delete --force`"
     )]
     Held(String),
+    /// The containers' directory is on a mount whose server does not answer.
+    #[error(
+        "the state directory {} does not answer within {seconds} s: is it on a FUSE or network mount whose server is gone? unmount that (umount -l), or choose another with --root",
+        path.display()
+    )]
+    Unanswered {
+        /// The directory.
+        path: PathBuf,
+        /// How long was waited.
+        seconds: u64,
+    },
+    /// A killed process that does not end.
+    #[error(
+        "process {pid} of container {id:?} was killed and does not end: it waits in the kernel, mostly for a FUSE or network mount whose server is gone; unmount that by force (umount -f, or its abort file in /sys/fs/fuse/connections) and try again"
+    )]
+    Stuck {
+        /// The container.
+        id: String,
+        /// Its process.
+        pid: i32,
+    },
     /// A record that a crash left.
     #[error("the record {path} is incomplete: {source}; `delete --force` removes what is left")]
     Broken {

@@ -85,6 +85,42 @@ pub fn clone_with_attributes(
     }
 }
 
+/// The kind of the file system that an open file is on, as its magic number, without a word to the file system itself:
+/// statfs(2) would ask the server of one that has a server, which may never answer.
+///
+/// # Errors
+/// The kernel's; `ENOSYS` before Linux 6.8.
+pub fn file_system_of(file: BorrowedFd<'_>) -> Result<u64> {
+    /// The same for all processors.
+    const STATMOUNT: libc::c_long = 457;
+    const STATMOUNT_SB_BASIC: u64 = 1;
+    /// `STATX_MNT_ID_UNIQUE`.
+    const MNT_ID_UNIQUE: u32 = 0x4000;
+    /// Of the structure's 64-bit words, the one with the magic number.
+    const MAGIC: usize = 3;
+    let flags = rustix::fs::AtFlags::EMPTY_PATH | rustix::fs::AtFlags::STATX_DONT_SYNC;
+    let wanted = rustix::fs::StatxFlags::from_bits_retain(MNT_ID_UNIQUE);
+    let found = rustix::fs::statx(file, c"", flags, wanted)?;
+    if found.stx_mask & MNT_ID_UNIQUE == 0 {
+        return Err(rustix::io::Errno::NOSYS);
+    }
+    // The size, in the first half of the first word.
+    let request: [u64; 3] = [24, found.stx_mnt_id, STATMOUNT_SB_BASIC];
+    let mut answer = [0u64; 64];
+    // SAFETY: `request` is a struct mnt_id_req of the size that it says (on a big-endian processor the kernel would refuse it), and
+    // the kernel writes no more to `answer` than the size that is given.
+    crate::check(unsafe {
+        libc::syscall(
+            STATMOUNT,
+            request.as_ptr(),
+            answer.as_mut_ptr(),
+            size_of_val(&answer),
+            0,
+        )
+    })?;
+    Ok(answer[MAGIC])
+}
+
 fn raw(attributes: &Attributes) -> libc::mount_attr {
     libc::mount_attr {
         attr_set: attributes.set,

@@ -177,6 +177,7 @@ pub(crate) fn json(given: &Given) -> Result<bool, Error> {
 
 /// A directory that was named must be there.
 pub(crate) fn require_directory(path: &Path) -> Result<(), Error> {
+    dhow_runtime::container::check_root(path)?;
     match std::fs::metadata(path) {
         Ok(_) => Ok(()),
         Err(source) => Err(Error::File {

@@ -31,7 +31,7 @@ pub fn delete(runtime: &Runtime, id: &str, force: bool) -> Result<(), Error> {
         let (record, status) = dir.require("delete")?;
         let spec = dir.spec().ok();
         if status == Status::Created {
-            kill_init(&record);
+            kill_init(&record)?;
         }
         return remove_all(dir, Some(&record), spec.as_ref());
     }
@@ -42,7 +42,7 @@ pub fn delete(runtime: &Runtime, id: &str, force: bool) -> Result<(), Error> {
     let record = dir.record().ok();
     let spec = dir.spec().ok();
     if let Some(record) = &record {
-        kill_init(record);
+        kill_init(record)?;
     } else if let Some(cgroup) = cgroup_without_record(&dir, spec.as_ref()) {
         cgroup.remove_unused();
     }
@@ -56,7 +56,8 @@ fn lock_by_force(dir: &ContainerDir) -> Result<(), ContainerError> {
     }
     // Whoever holds it may be waiting for what is killed here.
     if let Ok(record) = dir.record() {
-        kill_init(&record);
+        // If it does not end, this will be tried again and told.
+        let _ = kill_init(&record);
     }
     match dir.lock_within(PATIENCE) {
         Err(ContainerError::Held(_)) => {}
@@ -103,16 +104,19 @@ fn cgroup_without_record(dir: &ContainerDir, spec: Option<&Spec>) -> Option<Cgro
 }
 
 /// Kills a container's init if it is still the one that was made, and waits for its end.
-fn kill_init(record: &Record) {
+///
+/// # Errors
+/// When it does not end: all that it holds would be left, and nobody would know of it any more.
+fn kill_init(record: &Record) -> Result<(), ContainerError> {
     let Some(pid) = Pid::from_raw(record.pid) else {
-        return;
+        return Ok(());
     };
     let Ok(pidfd) = rustix::process::pidfd_open(pid, PidfdFlags::empty()) else {
-        return;
+        return Ok(());
     };
     // The descriptor was opened before this look, so it is of the process that is looked at.
     if !is_alive(record.pid, record.start_time) {
-        return;
+        return Ok(());
     }
     if let Some(cgroup) = record.cgroup() {
         // A frozen process dies only when it is thawed.
@@ -120,6 +124,13 @@ fn kill_init(record: &Record) {
     }
     let _ = dhow_sys::signal::send(std::os::fd::AsFd::as_fd(&pidfd), 9);
     await_pidfd(record, &pidfd);
+    if is_alive(record.pid, record.start_time) {
+        return Err(ContainerError::Stuck {
+            id: record.id.clone(),
+            pid: record.pid,
+        });
+    }
+    Ok(())
 }
 
 /// Waits for the end of a container's init that is coming.

@@ -30,6 +30,7 @@ pub fn state(runtime: &Runtime, id: &str) -> Result<Listed, Error> {
 /// # Errors
 /// When the directory cannot be read; that it is missing is none.
 pub fn list(runtime: &Runtime) -> Result<Vec<Listed>, Error> {
+    crate::container::check_root(&runtime.root)?;
     let entries = match std::fs::read_dir(&runtime.root) {
         Ok(entries) => entries,
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),

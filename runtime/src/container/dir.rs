@@ -10,7 +10,7 @@ use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
 use rustix::process::Pid;
 
-use super::{ContainerError, Record, Status, check_id, is_alive};
+use super::{ContainerError, Record, Status, check_id, dead_mount, is_alive};
 use crate::spec::Spec;
 
 /// The socket on which init waits.
@@ -18,6 +18,21 @@ pub const START_SOCKET: &str = "start.sock";
 
 /// Its name until the container is created.
 pub const COMING_START_SOCKET: &str = ".start.sock";
+
+/// Sees that the directory of all containers can be looked at: on a dead mount every command would wait for ever.
+///
+/// # Errors
+/// When it does not answer.
+pub fn check_root(root: &Path) -> Result<(), ContainerError> {
+    const LIMIT: Duration = Duration::from_secs(10);
+    match dead_mount::answers(root, LIMIT) {
+        true => Ok(()),
+        false => Err(ContainerError::Unanswered {
+            path: root.to_owned(),
+            seconds: LIMIT.as_secs(),
+        }),
+    }
+}
 
 /// A container's directory.
 #[derive(Debug)]
@@ -62,7 +77,7 @@ impl ContainerDir {
             Errno::EXIST => ContainerError::Exists(id.to_owned()),
             errno => system("make", &path, errno),
         })?;
-        let dir = Self::open(root, id)?;
+        let dir = Self::open_directory(path, id)?;
         dir.lock()?;
         Ok(dir)
     }
@@ -73,7 +88,11 @@ impl ContainerDir {
     /// When there is none.
     pub fn open(root: &Path, id: &str) -> Result<Self, ContainerError> {
         check_id(id)?;
-        let path = root.join(id);
+        check_root(root)?;
+        Self::open_directory(root.join(id), id)
+    }
+
+    fn open_directory(path: PathBuf, id: &str) -> Result<Self, ContainerError> {
         let flags = OFlags::DIRECTORY | OFlags::CLOEXEC | OFlags::NOFOLLOW;
         match rustix::fs::open(&path, flags, Mode::empty()) {
             Ok(fd) => Ok(Self {
