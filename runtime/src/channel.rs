@@ -1,9 +1,12 @@
 //! The one channel between a command and the process that it makes: a pair of sockets that keep messages apart. Its end
 //! is news too: init's end of it is close-on-exec, so it closes when the program has begun.
 
+use std::ffi::OsStr;
 use std::io::{IoSlice, IoSliceMut};
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
+use std::path::PathBuf;
 
 use rustix::io::{Errno, Result};
 use rustix::net::{
@@ -34,7 +37,11 @@ pub(crate) enum Message {
     Ready,
     /// From init: its filter of calls is in force, and its descriptor of this number is the listener.
     Listener(i32),
-    /// From init: a step failed.
+    /// From init: it may not reach a path of the host's that the configuration names.
+    OpenSource(PathBuf),
+    /// To init: what is at that path.
+    Source(OwnedFd),
+    /// From init: a step failed. To init: that path cannot be opened.
     Failed(StepError),
 }
 
@@ -100,6 +107,14 @@ impl Channel {
                 passed = Some(master.as_fd());
             }
             Message::Ready => bytes.push(b'R'),
+            Message::OpenSource(path) => {
+                bytes.push(b'O');
+                bytes.extend_from_slice(path.as_os_str().as_bytes());
+            }
+            Message::Source(fd) => {
+                bytes.push(b'S');
+                passed = Some(fd.as_fd());
+            }
             Message::Listener(number) => return self.send_listener(*number),
             Message::Failed(error) => {
                 bytes.push(b'E');
@@ -162,6 +177,8 @@ impl Channel {
             (b'M', _) => Message::Mounted,
             (b'C', Some(master)) => Message::Console(master),
             (b'R', _) => Message::Ready,
+            (b'O', _) => Message::OpenSource(PathBuf::from(OsStr::from_bytes(rest))),
+            (b'S', Some(fd)) => Message::Source(fd),
             (b'L', _) => {
                 let number = rest.try_into().map_err(|_| Errno::PROTO)?;
                 Message::Listener(i32::from_ne_bytes(number))

@@ -172,6 +172,10 @@ pub(crate) struct Init {
     held: Vec<(PathBuf, RootDir)>,
     /// Descriptors of the host's and of mounts that are not needed any more; closed together.
     spent: Vec<OwnedFd>,
+    /// What the first three descriptors are, when somebody has looked.
+    streams: Option<stdio::Streams>,
+    /// Whether this process has entered a user namespace.
+    in_user_namespace: bool,
     terminal: Option<console::Terminal>,
     program: Option<program::Found>,
     /// The listener of the filter of system calls.
@@ -188,6 +192,8 @@ impl Init {
             new_directory: None,
             held: Vec::new(),
             spent: Vec::new(),
+            streams: None,
+            in_user_namespace: false,
             terminal: None,
             program: None,
             listener: None,
@@ -313,6 +319,27 @@ impl Init {
             .ok_or_else(|| StepError::other("the channel to the parent is closed"))
     }
 
+    /// Opens a path of the host's for reference.
+    fn open_of_host(&self, path: &Path) -> rustix::io::Result<OwnedFd> {
+        let flags = rustix::fs::OFlags::PATH | rustix::fs::OFlags::CLOEXEC;
+        match rustix::fs::open(path, flags, rustix::fs::Mode::empty()) {
+            Err(Errno::ACCESS) => self.opened_by_parent(path),
+            answer => answer,
+        }
+    }
+
+    /// The same by the parent, for a path that this process may not reach: in a user namespace it is somebody else.
+    fn opened_by_parent(&self, path: &Path) -> rustix::io::Result<OwnedFd> {
+        let channel = self.resources.channel.as_ref().ok_or(Errno::ACCESS)?;
+        channel.send(&Message::OpenSource(path.to_owned()))?;
+        match channel.receive()? {
+            Some(Message::Source(source)) => Ok(source),
+            Some(Message::Failed(error)) => Err(error.errno.unwrap_or(Errno::ACCESS)),
+            // If the parent has died, so does this process.
+            _ => dhow_sys::exec::exit_now(1),
+        }
+    }
+
     /// Waits for the parent's word. If the parent has died, so does this process.
     fn await_go(&self) -> Result<(), StepError> {
         match self.channel()?.receive() {
@@ -340,6 +367,7 @@ impl Init {
             Step::UnshareIpc => namespaces::unshare_ipc(),
             Step::UnshareTime { offsets } => namespaces::unshare_time(offsets),
             Step::BecomeRoot => {
+                self.in_user_namespace = true;
                 identity::become_root()?;
                 hide();
                 Ok(())
@@ -354,7 +382,8 @@ impl Init {
             Step::SetSysctl { key, value } => namespaces::set_sysctl(key, value),
             Step::IsolateMounts { propagation } => root::isolate(*propagation),
             Step::BindRoot { path } => {
-                self.root = Some(root::bind(path)?);
+                let open = || self.open_of_host(path);
+                self.root = Some(root::bind(path, open)?);
                 Ok(())
             }
             Step::Mount {
@@ -375,7 +404,9 @@ impl Init {
             Step::ReadonlyRoot => root::make_read_only(self.root()?),
             Step::PivotRoot => self.leave_host(root::pivot),
             Step::ReopenNull => {
-                stdio::reopen_null().doing(|| "open the container's /dev/null".to_owned())
+                let streams = stdio::reopen_null();
+                self.streams = Some(streams.doing(|| "open the container's /dev/null".to_owned())?);
+                Ok(())
             }
             Step::MoveRoot => self.leave_host(root::move_over),
             Step::PropagateRoot {
@@ -411,8 +442,18 @@ impl Init {
             Step::SetExecLabel { module, label } => label::set(*module, label),
             Step::SetPersonality { persona } => dhow_sys::process::set_personality(*persona)
                 .doing(|| "set the personality".to_owned()),
-            Step::DropBounding { keep } => identity::drop_bounding(*keep),
-            Step::SetUser { uid, gid, groups } => identity::set_user(*uid, *gid, groups),
+            Step::DropBounding { keep } => {
+                // In another user namespace it was given the whole set.
+                let held = match self.in_user_namespace {
+                    true => u64::MAX,
+                    false => crate::procfs::own().bounding,
+                };
+                identity::drop_bounding(held, *keep)
+            }
+            Step::SetUser { uid, gid, groups } => {
+                let streams = self.streams.unwrap_or_else(stdio::look_at_streams);
+                identity::set_user(*uid, *gid, groups, &streams)
+            }
             Step::SetUmask { mask } => {
                 rustix::process::umask(rustix::fs::Mode::from_raw_mode(*mask));
                 Ok(())

@@ -4,6 +4,7 @@ mod clone;
 mod id_map;
 mod id_mapped;
 mod net_device;
+mod source;
 
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
@@ -253,12 +254,19 @@ impl Parent<'_> {
 
     /// What init says next; what it said before it was known to be there comes first.
     fn next_message(&mut self) -> Result<Option<Message>, Error> {
-        if !self.early.is_empty() {
-            return Ok(Some(self.early.remove(0)));
+        loop {
+            let message = match self.early.is_empty() {
+                false => Some(self.early.remove(0)),
+                true => self
+                    .channel()?
+                    .receive()
+                    .map_err(|errno| Error::system("hear from init", errno))?,
+            };
+            match message {
+                Some(Message::OpenSource(path)) => self.open_source(&path)?,
+                message => return Ok(message),
+            }
         }
-        self.channel()?
-            .receive()
-            .map_err(|errno| Error::system("hear from init", errno))
     }
 
     /// Waits for a message of init's, and takes what comes before it.

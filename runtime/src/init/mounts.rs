@@ -30,7 +30,14 @@ impl Init {
         }
         match source {
             MountSource::Bind(path) => {
-                let tree = Tree::at(path, options.recursive)
+                let tree = match Tree::at(path, options.recursive) {
+                    Err(Errno::ACCESS) => {
+                        let source = self.opened_by_parent(path);
+                        source.and_then(|source| Tree::of(&source, options.recursive))
+                    }
+                    answer => answer,
+                };
+                let tree = tree
                     .doing(|| format!("mount {} at {}", path.display(), destination.display()))?;
                 self.mount_bind(destination, path, tree, options)
             }

@@ -1,12 +1,12 @@
 //! Steps on the root directory as a whole.
 
 use std::ffi::OsStr;
-use std::os::fd::AsRawFd;
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 use dhow_sys::mount::{self as attr, Attributes};
-use rustix::fs::{CWD, Mode, OFlags};
+use rustix::fs::CWD;
 use rustix::io::Errno;
 use rustix::mount::{MountFlags, MoveMountFlags, UnmountFlags};
 
@@ -23,10 +23,12 @@ pub(super) fn isolate(propagation: u64) -> Result<(), StepError> {
     tree::propagate(c"/", &change, true).doing(|| "cut the mounts off from the host's".to_owned())
 }
 
-/// Makes the root directory a mount, with all mounts below it, and opens that mount.
-pub(super) fn bind(path: &Path) -> Result<RootDir, StepError> {
+/// Makes the root directory, which `open` opens, a mount, with all mounts below it, and opens that mount.
+pub(super) fn bind(
+    path: &Path,
+    open: impl Fn() -> rustix::io::Result<OwnedFd>,
+) -> Result<RootDir, StepError> {
     let what = || format!("make {} a mount", path.display());
-    let open = || rustix::fs::open(path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty());
     let target = open().doing(what)?;
     let tree = Tree::of(&target, true).doing(what)?;
     Ok(RootDir::new(tree.attach(&target, open).doing(what)?.mount))

@@ -1,11 +1,11 @@
 //! What a bundle may ask of its mounts: mapped ids, changes of what is mounted, attributes of all that is below; and the same
 //! on kernels that lack the newer calls.
 
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
-use dhow_integration_tests::{Bundle, Sandbox, program};
+use dhow_integration_tests::{Bundle, Ran, Sandbox, program};
 use serde_json::{Value, json};
 
 /// Adds a mount.
@@ -412,4 +412,67 @@ fn what_older_kernels_cannot_is_refused_there() {
         assert!(message.contains("Linux 5.12"), "{message}");
         inner.assert_nothing_left();
     }
+}
+
+/// The bundle, and what is mounted from elsewhere, lie below a directory that only the host's root may enter.
+#[test]
+fn sources_that_mapped_root_may_not_reach_are_mounted() {
+    let sandbox = Sandbox::new();
+    fs_err::set_permissions(sandbox.path(""), PermissionsExt::from_mode(0o700)).unwrap();
+    sandbox.write("far/file", "from afar");
+    sandbox.write("far/secret", "for the host's root alone");
+    let secret = PermissionsExt::from_mode(0o600);
+    fs_err::set_permissions(sandbox.path("far/secret"), secret).unwrap();
+    let mut bundle = sandbox.bundle("cat /far/file /one; cat /far/secret || echo; echo x > /far/new || mount -o remount,rw,bind /far || echo locked");
+    let user = json!({"type": "user"});
+    bundle.config["linux"]["namespaces"]
+        .as_array_mut()
+        .unwrap()
+        .push(user);
+    for mappings in ["uidMappings", "gidMappings"] {
+        bundle.config["linux"][mappings] = range(0, 100_000);
+    }
+    // The places of the mounts are there: the image is not mapped root's to change.
+    for place in ["far", "none"] {
+        fs_err::create_dir(bundle.path("rootfs").join(place)).unwrap();
+    }
+    fs_err::write(bundle.path("rootfs/one"), "").unwrap();
+    let far = sandbox.path("far");
+    mount(
+        &mut bundle,
+        json!({"destination": "/far", "source": far, "options": ["rbind"]}),
+    );
+    mount(
+        &mut bundle,
+        json!({"destination": "/one", "source": far.join("file"), "options": ["bind", "ro"]}),
+    );
+    bundle.write_config();
+    // The host has the directory read-only, which the container must not undo.
+    let script =
+        "set -e; mount --bind \"$1\" \"$1\"; mount -o remount,bind,ro \"$1\"; shift; exec \"$@\"";
+    let mut command = Command::new("unshare");
+    command
+        .args(["--mount", "sh", "-c", script, "sh"])
+        .arg(&far);
+    command
+        .arg(program("dhow-runtime"))
+        .arg("--root")
+        .arg(bundle.root());
+    command
+        .args(["run", "--bundle"])
+        .arg(bundle.path(""))
+        .arg(bundle.id());
+    let ran = Ran::from(command.output().unwrap());
+    assert_eq!(ran.stdout, "from afarfrom afar\nlocked\n", "{}", ran.stderr);
+    // What is not there is told by its name.
+    mount(
+        &mut bundle,
+        json!({"destination": "/none", "source": far.join("none"), "options": ["bind"]}),
+    );
+    let said = bundle.run().fails(1);
+    assert!(
+        said.contains("far/none at /none: No such file or directory"),
+        "{said}"
+    );
+    bundle.assert_nothing_left();
 }
