@@ -51,6 +51,10 @@ install: build
 	$(TARGET)/dhow completion bash > $(DESTDIR)$(PREFIX)/share/bash-completion/completions/dhow
 	$(TARGET)/dhow completion zsh > $(DESTDIR)$(PREFIX)/share/zsh/site-functions/_dhow
 	$(TARGET)/dhow completion fish > $(DESTDIR)$(PREFIX)/share/fish/vendor_completions.d/dhow.fish
+	$(TARGET)/dhow-runtime manual $(DESTDIR)$(PREFIX)/share/man/man1
+	$(TARGET)/dhow-runtime completion bash > $(DESTDIR)$(PREFIX)/share/bash-completion/completions/dhow-runtime
+	$(TARGET)/dhow-runtime completion zsh > $(DESTDIR)$(PREFIX)/share/zsh/site-functions/_dhow-runtime
+	$(TARGET)/dhow-runtime completion fish > $(DESTDIR)$(PREFIX)/share/fish/vendor_completions.d/dhow-runtime.fish
 
 clean:
 	cargo clean

@@ -1,8 +1,10 @@
 //! The program's command line: runc's commands, flags, output and exit statuses.
 
+mod completion;
 mod criu;
 mod flags;
 mod help;
+mod manual;
 mod output;
 mod requests;
 mod state_root;
@@ -57,7 +59,8 @@ pub(crate) fn main() -> u8 {
 /// done twice, since protecting the program executes it again. A word too many costs that and nothing else.
 fn enters_containers() -> bool {
     let mut words = std::env::args_os().skip(1);
-    let found = words.any(|word| word == "create" || word == "run" || word == "exec");
+    let entering = ["create", "run", "exec", "restore"];
+    let found = words.any(|word| entering.iter().any(|verb| word == *verb));
     found && !words.any(|word| word == "--dry-run")
 }
 
@@ -236,6 +239,16 @@ fn dispatch(verb: &Verb, runtime: &Runtime, global: &Given, given: &Given) -> Re
         }
         "spec" => requests::write_template(given)?,
         "features" => output::print_json(&commands::features()),
+        "manual" => {
+            let dir = given.words.first().cloned().unwrap_or_default();
+            manual::write(std::path::Path::new(&dir))?;
+        }
+        "completion" => {
+            let shell = given.words.first().cloned().unwrap_or_default();
+            let script = completion::script(&shell.to_string_lossy())?;
+            // A reader that went away is not our failure.
+            let _ = std::io::stdout().write_all(script.as_bytes());
+        }
         "pause" => commands::pause(runtime, &given.id()?)?,
         "resume" => commands::resume(runtime, &given.id()?)?,
         "events" => events(runtime, given)?,

@@ -268,6 +268,14 @@ pub(crate) const VERBS: &[Verb] = &[
         on_container("checkpoint", "save a running container to files"),
         &[CHECKPOINT, CRIU],
     ),
+    Verb {
+        name: "completion",
+        about: "print what completes this program's command line in a shell",
+        usage: "SHELL (bash, zsh or fish)",
+        words: (1, 1),
+        passes_on: false,
+        flags: &[],
+    },
     with(
         on_container(
             "create",
@@ -324,6 +332,14 @@ pub(crate) const VERBS: &[Verb] = &[
         words: (0, 0),
         passes_on: false,
         flags: &[&[FORMAT, switch("quiet", "ids only").or("q")]],
+    },
+    Verb {
+        name: "manual",
+        about: "write the pages of this program's manual to a directory (.../man1)",
+        usage: "DIR",
+        words: (1, 1),
+        passes_on: false,
+        flags: &[],
     },
     on_container("pause", "stop all processes of a container where they are"),
     Verb {

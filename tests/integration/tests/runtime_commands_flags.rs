@@ -230,6 +230,14 @@ fn flags_stand_where_runc_takes_them() {
         "exec", "-u", "7:8", "-g", "9", "-g=10", "--cwd", "/tmp", id, "sh", "-c", "id; pwd",
     ]);
     assert_eq!(said.ok(), "uid=7 gid=8 groups=9,10\n/tmp");
+    // A document that does not say who it is for is for root, as in runc.
+    fs_err::write(
+        bundle.path("process.json"),
+        r#"{"args": ["id"], "cwd": "/", "env": ["PATH=/bin"]}"#,
+    )
+    .unwrap();
+    let said = bundle.runtime(["exec", "--process", "process.json", id]);
+    assert_eq!(said.ok(), "uid=0(root) gid=0");
     let said = bundle.runtime(["ps", "-f", "json", id]).ok();
     assert_eq!(serde_json::from_str::<Vec<i32>>(&said).unwrap().len(), 1);
     let said = bundle.runtime(["ps", id, "-eo", "pid,args"]).ok();
@@ -345,4 +353,56 @@ fn no_flag_of_runcs_is_missing() {
         }
     }
     assert!(seen > 60, "runc's help was not understood: {seen} flags");
+}
+
+#[test]
+fn the_manual_and_the_completions_are_written() {
+    let sandbox = Sandbox::new();
+    let bundle = sandbox.bundle("true");
+    let dir = sandbox.path("share/man1");
+    bundle
+        .runtime([std::ffi::OsStr::new("manual"), dir.as_os_str()])
+        .ok();
+    let page = fs_err::read_to_string(dir.join("dhow-runtime-exec.1")).unwrap();
+    assert!(page.starts_with(".TH dhow\\-runtime\\-exec 1 "), "{page}");
+    assert!(
+        page.contains("\\fB\\-\\-preserve\\-fds\\fR \\fIN\\fR"),
+        "{page}"
+    );
+    let program = fs_err::read_to_string(dir.join("dhow-runtime.1")).unwrap();
+    let help = bundle.runtime(["--help"]).ok();
+    let commands = help.split("COMMANDS:\n").nth(1).unwrap();
+    let commands = commands.split("\n\n").next().unwrap().lines();
+    let mut count = 0;
+    for name in commands.filter_map(|line| line.split_whitespace().next()) {
+        assert!(
+            dir.join(format!("dhow-runtime-{name}.1")).is_file(),
+            "{name}"
+        );
+        assert!(program.contains(&format!("\\-{name}\\fR(1)")), "{name}");
+        count += 1;
+    }
+    assert!(count > 15, "{help}");
+    // bash takes the script, and proposes with it.
+    let script = sandbox.path("completion.bash");
+    let text = bundle.runtime(["completion", "bash"]).ok();
+    fs_err::write(&script, text).unwrap();
+    let propose = |words: &str| {
+        let ask = "source \"$1\"; COMP_WORDS=($2); COMP_CWORD=$((${#COMP_WORDS[@]} - 1)); _dhow_runtime; printf '%s ' \"${COMPREPLY[@]}\"";
+        let mut command = std::process::Command::new("bash");
+        command.args(["-c", ask, "bash"]).arg(&script).arg(words);
+        Ran::from(command.output().unwrap()).ok()
+    };
+    assert_eq!(propose("dhow-runtime che"), "checkpoint");
+    assert_eq!(propose("dhow-runtime --log che"), "");
+    assert_eq!(
+        propose("dhow-runtime --debug exec --pid"),
+        "--pidfd-socket --pid-file"
+    );
+    for shell in ["zsh", "fish"] {
+        let text = bundle.runtime(["completion", shell]).ok();
+        assert!(text.contains("preserve-fds"), "{shell}: {text}");
+    }
+    let said = bundle.runtime(["completion", "csh"]).fails(1);
+    assert!(said.contains("no completion for the shell"), "{said}");
 }
