@@ -282,3 +282,52 @@ fn a_limit_changes_while_it_runs() {
     let pids = cgroup_file(&bundle, "pids.max", "pids.max");
     assert_eq!(number(&pids, ""), 50, "what is not named stays");
 }
+
+/// Below a v2 cgroup that is divided among threads the kernel takes processes only in threaded mode; the container goes there.
+#[test]
+fn below_a_threaded_cgroup_a_container_is_threaded_too() {
+    let sandbox = Sandbox::new();
+    let mounts = fs_err::read_to_string("/proc/self/mountinfo").unwrap();
+    let v2 = mounts.lines().find(|line| line.contains(" - cgroup2 "));
+    let v2 = v2
+        .and_then(|line| line.split(' ').nth(4))
+        .expect("a v2 tree");
+    let mut bundle = sandbox.bundle("sleep 100 & sleep 100; true");
+    let top = format!("{}-threads", bundle.id());
+    let divided = std::path::Path::new(v2).join(&top);
+    fs_err::create_dir_all(divided.join("thread")).unwrap();
+    fs_err::write(divided.join("thread/cgroup.type"), "threaded").unwrap();
+    let kind = |of: &str| fs_err::read_to_string(divided.join(of).join("cgroup.type")).unwrap();
+    assert_eq!(kind("").trim(), "domain threaded");
+    bundle.config["linux"]["cgroupsPath"] = json!(format!("/{top}/between/inner"));
+    bundle.start();
+    assert_eq!(kind("between/inner").trim(), "threaded");
+    let id = bundle.id();
+    let own = bundle
+        .exec("cat /proc/1/cgroup; echo; cat /proc/self/cgroup")
+        .ok();
+    // In a cgroup namespace it is the root; elsewhere its path.
+    assert!(own.contains("0::/"), "{own}");
+    let pids = bundle.runtime(["ps", "--format", "json", id]).ok();
+    let pids: Vec<i64> = serde_json::from_str(&pids).unwrap();
+    assert_eq!(pids.len(), 3, "{pids:?}");
+    bundle.runtime(["pause", id]).ok();
+    assert_eq!(bundle.state()["status"], "paused");
+    bundle.runtime(["resume", id]).ok();
+    bundle.runtime(["kill", "--all", id, "KILL"]).ok();
+    bundle.await_status("stopped");
+    bundle.runtime(["delete", id]).ok();
+    for hierarchy in fs_err::read_dir("/sys/fs/cgroup").unwrap() {
+        let below = hierarchy.unwrap().path().join(&top);
+        for name in ["between/inner", "between", "thread", ""] {
+            let left = below.join(name);
+            // The container's own must be gone; the others are this test's.
+            assert!(
+                name != "between/inner" || !left.exists(),
+                "{left:?} is left"
+            );
+            let _ = std::fs::remove_dir(left);
+        }
+    }
+    assert!(!divided.exists());
+}

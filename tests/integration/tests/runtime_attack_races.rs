@@ -134,6 +134,41 @@ fn proc_is_exchanged_for_a_link() {
     bundle.assert_nothing_left();
 }
 
+/// /proc is exchanged for a false one while paths in it are hidden: hidden they must be in the kernel's, wherever that is by now.
+#[test]
+fn masks_stay_with_the_procfs_that_was_mounted() {
+    let sandbox = Sandbox::new();
+    let mut bundle = sandbox.bundle(
+        "for dir in /proc /false; do cd $dir; test -e version || continue; \
+         test -c timer_list && echo masked || echo bare; \
+         (echo x > sys/kernel/domainname) 2>/dev/null && echo writable; done; true",
+    );
+    bundle.config["linux"]["maskedPaths"] = json!(["/proc/timer_list"]);
+    bundle.config["linux"]["readonlyPaths"] = json!(["/proc/sys"]);
+    let decoy = bundle.path("rootfs/false");
+    for name in ["sys/kernel", "self"] {
+        fs_err::create_dir_all(decoy.join(name)).unwrap();
+    }
+    for name in ["timer_list", "sys/kernel/domainname"] {
+        fs_err::write(decoy.join(name), "").unwrap();
+    }
+    bundle.write_config();
+    let (mut masked, mut others) = (0, 0);
+    let exchanged = while_exchanging(&bundle.path("rootfs/proc"), &decoy, || {
+        let ran = bundle.run();
+        for bad in ["bare", "writable"] {
+            assert!(!ran.stdout.contains(bad), "{}", ran.stdout);
+        }
+        match ran.stdout.contains("masked") {
+            true => masked += 1,
+            false => others += 1,
+        }
+    });
+    println!("{exchanged} exchanges, {masked} masked, {others} not seen or refused");
+    assert!(exchanged > 1000 && masked > 0);
+    bundle.assert_nothing_left();
+}
+
 /// The image's own /dev/null, /dev/console and masked directories are exchanged for links while paths are masked.
 #[test]
 fn masks_devices_and_console() {

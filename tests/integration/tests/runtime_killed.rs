@@ -190,7 +190,7 @@ fn start() {
         if status == "created" {
             // It can be tried again, unless the word to go was on its way.
             let ran = bundle.runtime(args);
-            let on_its_way = ran.stderr.contains("it is running");
+            let on_its_way = ran.stderr.contains("already running");
             assert!(ran.status == 0 || on_its_way, "{point:?}: {}", ran.stderr);
             status = told_status(&bundle, point);
         }

@@ -1,6 +1,6 @@
 //! What a process gets of processors, memory and disks, and the labels that it runs under.
 
-use dhow_integration_tests::Sandbox;
+use dhow_integration_tests::{Sandbox, program};
 use serde_json::{Value, json};
 
 #[test]
@@ -181,4 +181,43 @@ fn schemas_of_caches_are_changed_only_where_there_are_some() {
     }
     bundle.runtime(["delete", "--force", bundle.id()]).ok();
     bundle.assert_nothing_left();
+}
+
+/// With fs.suid_dumpable=1 a change of user lets others look into the process again, which still has something of the runtime's. So it
+/// hides anew, after each part of the change.
+#[test]
+fn who_becomes_another_user_hides_again() {
+    let sandbox = Sandbox::new();
+    let bundle = sandbox.bundle("sleep 100");
+    bundle.start();
+    let calls = sandbox.path("calls");
+    let mut command = std::process::Command::new("strace");
+    command
+        .args(["-f", "-e", "trace=setresuid,setresgid,prctl,execve", "-o"])
+        .arg(&calls);
+    command
+        .arg(program("dhow-runtime"))
+        .arg("--root")
+        .arg(bundle.root());
+    command.args(["exec", "--user", "1000:1000", bundle.id(), "true"]);
+    let status = command.stdin(std::process::Stdio::null()).status();
+    assert!(status.expect("package strace").success());
+    let text = fs_err::read_to_string(&calls).unwrap();
+    let words = |line: &str| {
+        line.split_whitespace()
+            .skip(1)
+            .collect::<Vec<_>>()
+            .join(" ")
+    };
+    let lines: Vec<String> = text.lines().map(words).collect();
+    for change in ["setresgid(1000", "setresuid(1000"] {
+        let at = lines.iter().position(|line| line.starts_with(change));
+        let next = at
+            .and_then(|at| lines.get(at + 1))
+            .unwrap_or_else(|| panic!("{text}"));
+        assert!(
+            next.starts_with("prctl(PR_SET_DUMPABLE, SUID_DUMP_DISABLE)"),
+            "{change}: {text}"
+        );
+    }
 }

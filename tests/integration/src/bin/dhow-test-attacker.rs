@@ -98,6 +98,9 @@ impl Attack {
             && let Ok(fd) = rustix::fs::openat(CWD, &exe, flags, Mode::empty())
         {
             self.caught.insert(found, fd);
+            if let Ok(path) = std::fs::read_link(&exe) {
+                self.say(&format!("program {}", path.display()));
+            }
             self.say("caught");
         }
         for place in ["root", "cwd"] {
