@@ -46,6 +46,8 @@ pub(crate) fn read_open(fd: OwnedFd) -> rustix::io::Result<Vec<u8>> {
 pub(crate) struct Own {
     /// The bounding set; all where the kernel does not say, and then the step that sets capabilities will.
     pub(crate) bounding: u64,
+    /// The ambient set, which nothing adds to but this program; all where the kernel does not say.
+    pub(crate) ambient: u64,
     /// The ignored signals, bit N - 1 for signal N; all where the kernel does not say.
     pub(crate) ignored: u64,
 }
@@ -66,6 +68,7 @@ fn parse(text: &[u8]) -> Own {
     };
     Own {
         bounding: bits("CapBnd:"),
+        ambient: bits("CapAmb:"),
         ignored: bits("SigIgn:"),
     }
 }
@@ -78,8 +81,10 @@ mod tests {
     fn what_is_not_told_is_all() {
         let own = parse(b"Name:\tx\nSigIgn:\t0000000000001000\nCapBnd:\t00000000a80425fb\n");
         assert_eq!((own.ignored, own.bounding), (1 << 12, 0xa804_25fb));
-        let own = parse(b"Name:\tSigIgn:\n");
+        assert_eq!(own.ambient, u64::MAX);
+        let own = parse(b"Name:\tSigIgn:\nCapAmb:\t0000000000000000\n");
         assert_eq!((own.ignored, own.bounding), (u64::MAX, u64::MAX));
+        assert_eq!(own.ambient, 0);
     }
 
     #[test]

@@ -7,6 +7,7 @@ use rustix::fs::{FileType, Gid, OFlags, Stat, Uid};
 use rustix::io::Errno;
 use rustix::thread::{CapabilitySet, CapabilitySets};
 
+use super::stdio::{Streams, is_null};
 use super::{Doing, StepError};
 use crate::plan::CapabilityBits;
 
@@ -72,10 +73,10 @@ fn join_keyring(name: &std::ffi::CStr) -> Result<(), StepError> {
     }
 }
 
-/// Gives up all capabilities but `keep`, for this process and all that come of it.
-pub(super) fn drop_bounding(keep: u64) -> Result<(), StepError> {
+/// Gives up all capabilities of `held` but `keep`, for this process and all that come of it.
+pub(super) fn drop_bounding(held: u64, keep: u64) -> Result<(), StepError> {
     for bit in (0..64).map(|number| 1u64 << number) {
-        if keep & bit != 0 {
+        if held & !keep & bit == 0 {
             continue;
         }
         let capability = CapabilitySet::from_bits_retain(bit);
@@ -90,8 +91,13 @@ pub(super) fn drop_bounding(keep: u64) -> Result<(), StepError> {
 }
 
 /// Becomes the user. Privileges stay in force until the step that sets the final ones.
-pub(super) fn set_user(uid: u32, gid: u32, groups: &[u32]) -> Result<(), StepError> {
-    own_standard_streams(uid);
+pub(super) fn set_user(
+    uid: u32,
+    gid: u32,
+    groups: &[u32],
+    streams: &Streams,
+) -> Result<(), StepError> {
+    own_standard_streams(uid, streams);
     if uid != 0 {
         rustix::thread::set_keep_capabilities(true).doing(|| "keep capabilities".to_owned())?;
     }
@@ -135,20 +141,19 @@ pub(super) fn set_user(uid: u32, gid: u32, groups: &[u32]) -> Result<(), StepErr
 
 /// Gives the pipes or terminal that the process begins with to its user, so that it can open /dev/stdout again. Where
 /// that is not allowed it does without.
-fn own_standard_streams(uid: u32) {
-    let streams = [
+fn own_standard_streams(uid: u32, streams: &Streams) {
+    let descriptors = [
         rustix::stdio::stdin(),
         rustix::stdio::stdout(),
         rustix::stdio::stderr(),
     ];
-    for fd in streams {
-        let Ok(stat) = rustix::fs::fstat(fd) else {
+    for (fd, stat) in descriptors.into_iter().zip(streams) {
+        let Some(stat) = stat else {
             continue;
         };
-        let is_null = FileType::from_raw_mode(stat.st_mode) == FileType::CharacterDevice
-            && stat.st_rdev == rustix::fs::makedev(1, 3);
+        let is_null = is_null(stat);
         let is_disk = FileType::from_raw_mode(stat.st_mode) == FileType::BlockDevice;
-        if stat.st_uid != uid && !is_null && !is_disk && !is_read_only_file(fd, &stat) {
+        if stat.st_uid != uid && !is_null && !is_disk && !is_read_only_file(fd, stat) {
             let _ = rustix::fs::fchown(fd, Some(Uid::from_raw(uid)), None);
         }
     }
@@ -171,10 +176,12 @@ pub(super) fn set_capabilities(bits: &CapabilityBits) -> Result<(), StepError> {
     rustix::thread::set_capabilities(None, sets).doing(|| {
         "set capabilities (effective ones must be permitted, and permitted ones held)".to_owned()
     })?;
-    match rustix::thread::clear_ambient_capability_set() {
-        // Before Linux 4.3 there is none.
-        Ok(()) | Err(Errno::INVAL) => {}
-        Err(errno) => return Err(StepError::system("clear the ambient set", errno)),
+    if crate::procfs::own().ambient != 0 {
+        match rustix::thread::clear_ambient_capability_set() {
+            // Before Linux 4.3 there is none.
+            Ok(()) | Err(Errno::INVAL) => {}
+            Err(errno) => return Err(StepError::system("clear the ambient set", errno)),
+        }
     }
     // The kernel takes only what is permitted and inheritable; runc's own template asks for more.
     let ambient = bits.ambient & bits.permitted & bits.inheritable;

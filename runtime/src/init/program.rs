@@ -118,13 +118,7 @@ fn home_of(uid: u32) -> Option<String> {
     const LARGEST: u64 = 1 << 20;
     let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK | OFlags::NOCTTY;
     let file = rustix::fs::open("/etc/passwd", flags, Mode::empty()).ok()?;
-    let stat = rustix::fs::fstat(&file).ok()?;
-    if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile
-        || stat.st_size > LARGEST as i64
-    {
-        return None;
-    }
-    // Some files of the kernel's say that they are empty and do not end.
+    // Whatever it is, it neither makes this process wait nor takes for ever.
     let text = std::fs::File::from(file).take(LARGEST);
     for line in BufReader::new(text).split(b'\n') {
         let line = String::from_utf8_lossy(&line.ok()?).into_owned();
