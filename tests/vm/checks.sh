@@ -17,6 +17,8 @@ check() {
         if wait "$running"; then
             passed=$((passed + 1))
             echo "ok $name ($(($(cut -d. -f1 /proc/uptime) - started)) s)"
+            # What it counted.
+            grep '^# ' /tmp/said
         else
             failed=$((failed + 1))
             echo "FAILED $name"

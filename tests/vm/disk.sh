@@ -40,16 +40,16 @@ make_disk() {
 # What becomes of requests from now on. usage: turn_disk NAME whole|drops|refuses|fails
 turn_disk() {
     case $2 in
-    whole) how='1 0' ;;
+    whole) turned='1 0' ;;
     # Writes are answered for and lost.
-    drops) how='0 1 1 drop_writes' ;;
+    drops) turned='0 1 1 drop_writes' ;;
     # Writes are errors, what was written can be read.
-    refuses) how='0 1 1 error_writes' ;;
+    refuses) turned='0 1 1 error_writes' ;;
     # Everything is an error.
-    fails) how='0 1' ;;
+    fails) turned='0 1' ;;
     esac
     dmsetup suspend --nolockfs "$1"
-    dmsetup load "$1" --table "0 $(sectors "$1") flakey $(cat "/run/$1.loop") 0 $how"
+    dmsetup load "$1" --table "0 $(sectors "$1") flakey $(cat "/run/$1.loop") 0 $turned"
     dmsetup resume "$1"
 }
 
