@@ -66,8 +66,9 @@ fn a_run_makes_few_system_calls() {
         .nth(3)
         .and_then(|count| count.parse().ok())
         .unwrap_or_else(|| panic!("no total in {text}"));
-    // Each hierarchy costs its directory, a join, a mount and its removal: seven calls, and cpuset and devices their filling.
-    assert!(total < 340 + 7 * hierarchies(), "{text}");
+    // Each hierarchy costs its directory, a join, a mount and its removal: seven calls, and cpuset and devices their filling. With
+    // ten of them that is under 400.
+    assert!(total < 330 + 7 * hierarchies(), "{text}");
     bundle.assert_nothing_left();
 }
 
