@@ -27,15 +27,27 @@ impl BlobSink for Lease {
             Want::Blob => None,
             Want::Layer { diff_id, parent } => {
                 let chain = ChainId::above(parent.as_ref(), diff_id);
-                self.set_chain(chain.clone(), ChainState::Coming);
+                self.begin_chain(chain.clone());
                 Some(chain)
             }
         };
         let begun = self.begin_blob(descriptor, want);
         if let (Err(_), Some(chain)) = (&begun, chain) {
-            self.set_chain(chain, ChainState::Failed);
+            self.give_up_chain(&chain, false);
         }
         Ok(begun?)
+    }
+
+    fn announce(&self, want: &Want) {
+        if let Want::Layer { diff_id, parent } = want {
+            self.announce_chain(ChainId::above(parent.as_ref(), diff_id));
+        }
+    }
+
+    fn withdraw(&self, want: &Want) {
+        if let Want::Layer { diff_id, parent } = want {
+            self.give_up_chain(&ChainId::above(parent.as_ref(), diff_id), true);
+        }
     }
 }
 
@@ -255,9 +267,14 @@ impl Writer<'_> {
                 name: unpacking.tree.clone(),
                 unpacked,
             };
+            let waits = fresh.waits(self.lease, parent.as_ref());
+            if waits {
+                self.publish_and_unlock()?;
+            }
             // One sync covers the tree and the part.
+            let publish = || if waits { Ok(()) } else { self.publish() };
             self.lease
-                .finish_layer(&diff_id, parent.as_ref(), &fresh, || self.publish())
+                .finish_layer(&diff_id, parent.as_ref(), &fresh, publish)
         })();
         if finished.is_err() {
             let _ = self.lease.store().remove_tree(&unpacking.tree);
@@ -268,6 +285,14 @@ impl Writer<'_> {
         self.lease
             .layer_is_there(&diff_id, parent.as_ref(), record.tree);
         Ok(())
+    }
+
+    /// Makes the part the blob that it is and lets others have it, before a layer below is waited for: that one may be made of
+    /// the same blob, by this process or by one that waits for a layer of ours in turn.
+    fn publish_and_unlock(&self) -> Result<(), StoreError> {
+        self.part.sync_all().map_err(io("syncing", &self.path))?;
+        self.publish()?;
+        flock(&self.part, FlockOperation::Unlock).map_err(io("unlocking", &self.path))
     }
 
     /// Gives the synced part its name as a blob.
@@ -332,7 +357,7 @@ impl Drop for Writer<'_> {
             (self.committed, self.has_tree, &self.want)
         {
             let chain = ChainId::above(parent.as_ref(), diff_id);
-            self.lease.set_chain(chain, ChainState::Failed);
+            self.lease.give_up_chain(&chain, false);
         }
     }
 }

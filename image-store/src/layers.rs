@@ -28,6 +28,9 @@ pub(crate) struct LayerRecord {
     /// The tar form in which the tree packs to the DiffId's bytes; none where its tar was another program's.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) tar_form: Option<u32>,
+    /// Whether directories that its tar leaves out were made for where it stands, so that it fits nowhere else.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub(crate) leaves_out: bool,
 }
 
 /// The form that this program packs.
@@ -49,12 +52,11 @@ impl Store {
         diff_id: &DiffId,
         parent: Option<&ChainId>,
     ) -> Result<Option<LayerRecord>, StoreError> {
-        if let Some(record) = self.read_record(&record_name(diff_id, None))? {
-            return Ok(Some(record));
-        }
-        match parent {
-            Some(_) => self.read_record(&record_name(diff_id, parent)),
-            None => Ok(None),
+        // One that leaves directories out is another tree at the bottom than on top of something.
+        match self.read_record(&record_name(diff_id, None))? {
+            Some(record) if parent.is_none() || !record.leaves_out => Ok(Some(record)),
+            _ if parent.is_some() => self.read_record(&record_name(diff_id, parent)),
+            _ => Ok(None),
         }
     }
 
@@ -189,6 +191,7 @@ impl Store {
             tar_size,
             entries,
             tar_form: own.then_some(TAR_FORM),
+            leaves_out: false,
         }
     }
 }

@@ -39,8 +39,8 @@ struct Inner {
 /// How far a layer that was offered under a lease has come.
 #[derive(Clone, Debug)]
 pub(crate) enum ChainState {
-    /// Its bytes are still coming.
-    Coming,
+    /// Its bytes are still coming. Of one that was announced, only its announcer says that it does not come after all.
+    Coming { announced: bool },
     /// Its tree is there, on top of this chain.
     There {
         parent: Option<ChainId>,
@@ -215,7 +215,36 @@ impl Lease {
         self.inner.changed.notify_all();
     }
 
-    /// The trees of `chain`, topmost first, after waiting for those that are still coming.
+    /// That a layer is about to be begun.
+    pub(crate) fn announce_chain(&self, chain: ChainId) {
+        let mut chains = self.chains();
+        if !matches!(chains.get(&chain), Some(ChainState::There { .. })) {
+            chains.insert(chain, ChainState::Coming { announced: true });
+        }
+    }
+
+    /// That a layer is begun.
+    pub(crate) fn begin_chain(&self, chain: ChainId) {
+        let mut chains = self.chains();
+        if !matches!(chains.get(&chain), Some(ChainState::Coming { .. })) {
+            chains.insert(chain, ChainState::Coming { announced: false });
+        }
+    }
+
+    /// That a layer's writer, or its announcer, gave up.
+    pub(crate) fn give_up_chain(&self, chain: &ChainId, by_announcer: bool) {
+        let mut chains = self.chains();
+        if let Some(state) = chains.get_mut(chain)
+            && let ChainState::Coming { announced } = *state
+            && (by_announcer || !announced)
+        {
+            *state = ChainState::Failed;
+            self.inner.changed.notify_all();
+        }
+    }
+
+    /// The trees of `chain`, topmost first, after waiting for those that are still coming. Nobody may wait here with a lock
+    /// on a blob or a layer: who brings what is waited for may need the same one.
     pub(crate) fn wait_for_chain(
         &self,
         chain: Option<&ChainId>,
@@ -229,7 +258,7 @@ impl Lease {
                     trees.push(tree.clone());
                     next = parent.clone();
                 }
-                Some(ChainState::Coming) => {
+                Some(ChainState::Coming { .. }) => {
                     chains = self
                         .inner
                         .changed
@@ -251,6 +280,20 @@ impl Lease {
     pub(crate) fn has_chain(&self, chain: Option<&ChainId>) -> bool {
         let chains = self.chains();
         chain.is_none_or(|chain| matches!(chains.get(chain), Some(ChainState::There { .. })))
+    }
+
+    /// Whether nothing of `chain` is still coming, so that it is not waited for.
+    pub(crate) fn is_settled(&self, chain: Option<&ChainId>) -> bool {
+        let chains = self.chains();
+        let mut next = chain;
+        while let Some(state) = next.and_then(|chain| chains.get(chain)) {
+            next = match state {
+                ChainState::Coming { .. } => return false,
+                ChainState::There { parent, .. } => parent.as_ref(),
+                ChainState::Failed => None,
+            };
+        }
+        true
     }
 
     fn chains(&self) -> MutexGuard<'_, HashMap<ChainId, ChainState>> {

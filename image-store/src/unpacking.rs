@@ -10,7 +10,7 @@ use dhow_layer::{UnpackError, UnpackOptions, Unpacked};
 
 use crate::blobs::digest_of;
 use crate::error::{damaged, io};
-use crate::layers::LayerRecord;
+use crate::layers::{LayerRecord, record_name};
 use crate::lease::ChainState;
 use crate::pipe::pipe;
 use crate::store::remove_file;
@@ -83,6 +83,13 @@ pub(crate) struct FreshTree {
     pub(crate) unpacked: Unpacked,
 }
 
+impl FreshTree {
+    /// Whether it is finished only when layers below have come.
+    pub(crate) fn waits(&self, lease: &Lease, parent: Option<&ChainId>) -> bool {
+        !self.unpacked.implied.is_empty() && !lease.is_settled(parent)
+    }
+}
+
 impl Lease {
     /// Gives left-out directories what the layers below say, and records the tree, which must be all that is not synced yet.
     pub(crate) fn finish_layer(
@@ -103,16 +110,40 @@ impl Lease {
         }
         store.sync()?;
         before_record()?;
-        let record = store.record(
+        let mut record = store.record(
             &fresh.name,
             fresh.unpacked.tar_size,
             fresh.unpacked.entries,
             false,
         );
         // Only a layer that leaves nothing out is the same on top of every other.
+        record.leaves_out = !implied.is_empty();
         let parent = parent.filter(|_| !implied.is_empty());
-        store.write_record(diff_id, parent, &record)?;
-        Ok(record)
+        self.record_once(diff_id, parent, record)
+    }
+
+    /// Makes the record, or gives the one that another made meanwhile, whose tree may be in use by now; then this tree goes.
+    fn record_once(
+        &self,
+        diff_id: &DiffId,
+        parent: Option<&ChainId>,
+        record: LayerRecord,
+    ) -> Result<LayerRecord, StoreError> {
+        let store = self.store();
+        let lock = store.lock_work(&format!("{}.record", record_name(diff_id, parent)), || {
+            false
+        })?;
+        let recorded = match self.hold_layer(diff_id, parent) {
+            Ok(Some(other)) => store.remove_tree(&record.tree).map(|()| other),
+            Ok(None) => store
+                .write_record(diff_id, parent, &record)
+                .map(|()| record),
+            Err(error) => Err(error),
+        };
+        if let Some((path, _locked)) = lock {
+            remove_file(&path)?;
+        }
+        recorded
     }
 
     /// The trees of these layers, lowest first, held by the lease; what is missing is unpacked from its blob.
@@ -165,7 +196,7 @@ impl Lease {
         }
         // Only one unpacks; the others find its tree.
         let work = format!("{}-{}.tree", diff_id.0.algorithm().name(), diff_id.0.hex());
-        let lock = store.lock_work(&work, || false)?;
+        let mut lock = store.lock_work(&work, || false)?;
         if let Some(record) = self.hold_layer(diff_id, parent)? {
             if let Some((path, _locked)) = lock {
                 remove_file(&path)?;
@@ -185,6 +216,12 @@ impl Lease {
                 name: name.clone(),
                 unpacked,
             };
+            if fresh.waits(self, parent)
+                && let Some((path, _locked)) = lock.take()
+            {
+                // The layer that is waited for may be this one, further down.
+                remove_file(&path)?;
+            }
             self.finish_layer(diff_id, parent, &fresh, || Ok(()))
         });
         if finished.is_err() {

@@ -192,13 +192,79 @@ fn left_out_directories_follow_the_layers_below() {
         lease.begin(&upper.descriptor, &want).unwrap(),
         Begun::Present
     ));
-    let mut modes: Vec<u32> = trees(&store)
+    assert_eq!(modes_of_tmp(&store), [0o700, 0o1777]);
+}
+
+/// The modes of `tmp` in the trees with `tmp/x`.
+fn modes_of_tmp(store: &Store) -> Vec<u32> {
+    let mut modes: Vec<u32> = trees(store)
         .iter()
         .filter(|tree| tree.join("fs/tmp/x").exists())
         .map(|tree| tree.join("fs/tmp").metadata().unwrap().mode() & 0o7777)
         .collect();
     modes.sort_unstable();
-    assert_eq!(modes, [0o700, 0o1777]);
+    modes
+}
+
+#[test]
+fn a_layer_that_waits_for_one_of_the_same_blob_below_does_not_keep_it_from_coming() {
+    let (_place, store) = store();
+    let lease = store.lease().unwrap();
+    let base = layer(&[("./", 0o750, b""), ("tmp/", 0o1777, b"")]);
+    let twice = layer(&[("tmp/x", 0o644, b"x")]);
+    let lowest = want(&twice, None);
+    let lowest_chain = ChainId::above(None, &twice.diff_id);
+    let middle = want(&base, Some(&lowest_chain));
+    let top = want(
+        &twice,
+        Some(&ChainId::above(Some(&lowest_chain), &base.diff_id)),
+    );
+    for layer in [&lowest, &middle, &top] {
+        lease.announce(layer);
+    }
+    std::thread::scope(|scope| {
+        // The highest has the blob first.
+        let mut writer = begin(&lease, &twice, &top);
+        let highest = scope.spawn(|| {
+            writer.write_all(&twice.blob).unwrap();
+            writer.commit().unwrap();
+        });
+        assert!(matches!(
+            lease.begin(&twice.descriptor, &lowest).unwrap(),
+            Begun::Present
+        ));
+        assert!(!highest.is_finished());
+        take(&lease, &base, Some(&lowest_chain));
+        highest.join().unwrap();
+    });
+    // At the bottom `tmp` is anybody's, on the base it is as the base has it.
+    assert_eq!(modes_of_tmp(&store), [0o755, 0o1777]);
+    let left = std::fs::read_dir(store.root().join("ingest")).unwrap();
+    assert_eq!(left.count(), 0);
+}
+
+#[test]
+fn a_layer_whose_lower_one_was_withdrawn_fails() {
+    let (_place, store) = store();
+    let lease = store.lease().unwrap();
+    let base = layer(&[("./", 0o750, b""), ("tmp/", 0o1777, b"")]);
+    let upper = layer(&[("tmp/x", 0o644, b"x")]);
+    let lower = want(&base, None);
+    let higher = want(&upper, Some(&ChainId::above(None, &base.diff_id)));
+    lease.announce(&lower);
+    // An attempt that fails is not the last of one that was announced.
+    drop(begin(&lease, &base, &lower));
+    let mut writer = begin(&lease, &upper, &higher);
+    writer.write_all(&upper.blob).unwrap();
+    std::thread::scope(|scope| {
+        let commit = scope.spawn(|| writer.commit());
+        std::thread::sleep(std::time::Duration::from_millis(50));
+        assert!(!commit.is_finished());
+        lease.withdraw(&lower);
+        let error = commit.join().unwrap().unwrap_err();
+        let cause = std::error::Error::source(&error).unwrap().to_string();
+        assert!(cause.contains("did not arrive"), "{error}: {cause}");
+    });
 }
 
 #[test]

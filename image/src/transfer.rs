@@ -45,6 +45,13 @@ pub trait BlobSink: Sync {
     /// # Errors
     /// When the sink cannot take it.
     fn begin(&self, descriptor: &Descriptor, want: &Want) -> Result<Begun<'_>, TransferError>;
+
+    /// Says that a layer is about to be begun, so that whoever finishes one above it earlier waits for it. What was announced
+    /// is begun and comes, or is withdrawn.
+    fn announce(&self, _want: &Want) {}
+
+    /// Says that a layer that was announced does not come, so that nobody waits for it any longer.
+    fn withdraw(&self, _want: &Want) {}
 }
 
 /// What a sink answers to the offer of a blob.

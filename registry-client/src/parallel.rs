@@ -2,7 +2,7 @@
 
 use std::sync::Mutex;
 use std::sync::PoisonError;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use dhow_image::{TransferError, TransferErrorKind};
 
@@ -30,20 +30,55 @@ pub(crate) fn each<P: Sync, R: Send>(
     width: usize,
     work: impl Fn(&P, &Stop) -> Result<R, TransferError> + Sync,
 ) -> Result<Vec<R>, TransferError> {
+    each_announced(parts, width, &Silent, work)
+}
+
+/// Who is told of parts.
+pub(crate) trait Announce<P>: Sync {
+    /// The part is about to be begun.
+    fn announce(&self, part: &P);
+    /// It was announced and failed.
+    fn withdraw(&self, part: &P);
+}
+
+/// Tells nobody.
+struct Silent;
+
+impl<P> Announce<P> for Silent {
+    fn announce(&self, _: &P) {}
+    fn withdraw(&self, _: &P) {}
+}
+
+/// The same, where each part is announced before it and any that stands after it is begun: a thread that is held up between
+/// taking a part and beginning it is overtaken by the others.
+pub(crate) fn each_announced<P: Sync, R: Send>(
+    parts: &[P],
+    width: usize,
+    told: &impl Announce<P>,
+    work: impl Fn(&P, &Stop) -> Result<R, TransferError> + Sync,
+) -> Result<Vec<R>, TransferError> {
     let stop = Stop::default();
-    let next = AtomicUsize::new(0);
+    let rest = Mutex::new(parts.iter().enumerate());
+    let take = || {
+        let mut rest = lock(&rest);
+        stop.check().ok()?;
+        let next = rest.next();
+        if let Some((_, part)) = next {
+            told.announce(part);
+        }
+        next
+    };
     let failure: Mutex<Option<TransferError>> = Mutex::new(None);
     let results: Vec<Mutex<Option<R>>> = parts.iter().map(|_| Mutex::new(None)).collect();
     let worker = || {
-        loop {
-            let at = next.fetch_add(1, Ordering::Relaxed);
-            let Some(part) = parts.get(at) else { return };
-            match stop.check().and_then(|()| work(part, &stop)) {
+        while let Some((at, part)) = take() {
+            match work(part, &stop) {
                 Ok(result) => *lock(&results[at]) = Some(result),
                 Err(error) => {
-                    // In this order: who stops because of it must find it there.
+                    // In this order: who stops because of it, or fails for want of this part, must find it there.
                     lock(&failure).get_or_insert(error);
                     stop.0.store(true, Ordering::Release);
+                    told.withdraw(part);
                     return;
                 }
             }

@@ -9,7 +9,7 @@ use dhow_image::{
 
 use crate::download::{Download, Fetched, fetch};
 use crate::manifest::{self, Resolved};
-use crate::parallel;
+use crate::parallel::{self, Announce, Stop};
 use crate::repository::Repository;
 
 /// What a pull did.
@@ -40,6 +40,19 @@ struct Layer {
     part: String,
 }
 
+/// Tells the sink which layers are to come.
+struct Announcer<'a>(&'a dyn BlobSink);
+
+impl Announce<Layer> for Announcer<'_> {
+    fn announce(&self, layer: &Layer) {
+        self.0.announce(&layer.want);
+    }
+
+    fn withdraw(&self, layer: &Layer) {
+        self.0.withdraw(&layer.want);
+    }
+}
+
 pub(crate) struct Pull<'a> {
     pub(crate) repository: &'a Repository<'a>,
     pub(crate) reference: &'a ImageReference,
@@ -56,7 +69,7 @@ impl Pull<'_> {
         let manifest = manifest::read(&bytes, &what)?;
         let config = fetch(self.repository, manifest.config())?;
         let layers = layers(&manifest, &config, &what)?;
-        let outcomes = parallel::each(&layers, self.width, |layer, stop| {
+        let fetch = |layer: &Layer, stop: &Stop| {
             let download = Download {
                 repository: self.repository,
                 descriptor: &layer.descriptor,
@@ -66,7 +79,8 @@ impl Pull<'_> {
                 stop,
             };
             download.run(self.sink)
-        })?;
+        };
+        let outcomes = parallel::each_announced(&layers, self.width, &Announcer(self.sink), fetch)?;
         self.keep(manifest.config(), &config)?;
         self.keep(&descriptor, &bytes)?;
         let saved = layers.iter().zip(&outcomes);
