@@ -29,7 +29,7 @@ pub use dead_mount::DeadMount;
 pub use disk::Disk;
 pub use docker::Docker;
 pub use enclosure::Enclosure;
-pub use http::{Answer, await_page, free_port};
+pub use http::{Answer, ClosedPort, ServicePort, await_page};
 pub use podman::Podman;
 pub use programs::program;
 pub use sandbox::{Ran, RemovedAtEnd, Sandbox, four_at_a_time, ran};

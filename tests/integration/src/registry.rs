@@ -9,10 +9,10 @@ use std::time::{Duration, Instant};
 
 use sha2::{Digest as _, Sha256, Sha512};
 
-use crate::{Sandbox, free_port, program};
+use crate::{Sandbox, program};
 
-/// How long a registry may take to start or answer.
-const PATIENCE: Duration = Duration::from_secs(30);
+/// How long a registry may take to start or answer, on a machine that has other work.
+const PATIENCE: Duration = Duration::from_secs(120);
 
 /// A registry of a test's own, gone with it.
 pub struct Registry {
@@ -99,37 +99,39 @@ impl Registry {
     }
 
     fn debian_started(sandbox: Sandbox, more: &str, http: &str) -> Self {
-        // Another process can take the port between the choice and the start, so there is more than one try.
-        for _ in 0..5 {
-            let port = free_port();
-            let config = format!(
-                "version: 0.1\nlog: {{level: error, accesslog: {{disabled: true}}}}\nstorage:\n  filesystem: {{rootdirectory: {}}}\n  delete: {{enabled: true}}\nhttp: {{addr: \"127.0.0.1:{port}\"{http}}}\n{more}",
-                sandbox.path("registry").display()
-            );
-            let config = sandbox.write("config.yml", config);
-            let mut child = Command::new("docker-registry")
-                .arg("serve")
-                .arg(config)
-                .stdout(Stdio::null())
-                .stderr(Stdio::null())
-                .spawn()
-                .expect("package docker-registry");
-            let address = SocketAddr::from(([127, 0, 0, 1], port));
-            let end = Instant::now() + PATIENCE;
-            while Instant::now() < end && child.try_wait().expect("wait").is_none() {
-                if TcpStream::connect(address).is_ok() {
-                    return Self {
-                        child,
-                        address,
-                        sandbox,
-                    };
-                }
-                std::thread::sleep(Duration::from_millis(20));
+        let config = format!(
+            "version: 0.1\nlog: {{level: info, accesslog: {{disabled: true}}}}\nstorage:\n  filesystem: {{rootdirectory: {}}}\n  delete: {{enabled: true}}\nhttp: {{addr: \"127.0.0.1:0\"{http}}}\n{more}",
+            sandbox.path("registry").display()
+        );
+        let config = sandbox.write("config.yml", config);
+        let log = sandbox.write("registry.log", "");
+        let mut child = Command::new("docker-registry")
+            .arg("serve")
+            .arg(config)
+            .stdout(Stdio::null())
+            .stderr(fs_err::File::create(&log).expect("its log").into_file())
+            .spawn()
+            .expect("package docker-registry");
+        let end = Instant::now() + PATIENCE;
+        // It takes a free port, as anybody may take one that it is told; its log says which.
+        let address = loop {
+            let said = fs_err::read_to_string(&log).expect("its log");
+            if let Some(address) = listening(&said) {
+                break address;
             }
-            let _ = child.kill();
-            let _ = child.wait();
+            let ended = child.try_wait().expect("wait");
+            if ended.is_some() || Instant::now() > end {
+                let _ = child.kill();
+                let _ = child.wait();
+                panic!("docker-registry does not start ({ended:?}): {said}");
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        };
+        Self {
+            child,
+            address,
+            sandbox,
         }
-        panic!("docker-registry does not start");
     }
 
     /// Where it listens.
@@ -155,7 +157,7 @@ impl Registry {
     /// Stops the embedded registry as a person would, and starts it again over the same directory.
     ///
     /// # Panics
-    /// When it does not stop with success within thirty seconds.
+    /// When it does not stop with success within two minutes.
     pub fn restart(&mut self) {
         self.restart_with(&[]);
     }
@@ -492,6 +494,13 @@ fn serve(root: &Path, args: &[&str]) -> (Child, SocketAddr) {
     let address = line.trim_end().strip_prefix("listening at ");
     let address = address.unwrap_or_else(|| panic!("it says {line:?}"));
     (child, address.parse().expect("an address"))
+}
+
+/// Where Debian's registry says that it listens.
+fn listening(log: &str) -> Option<SocketAddr> {
+    let (_, rest) = log.split_once("listening on ")?;
+    let (address, _) = rest.split_once(['"', ','])?;
+    address.parse().ok()
 }
 
 fn hex(bytes: &[u8]) -> String {

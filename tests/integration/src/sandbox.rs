@@ -2,8 +2,9 @@
 
 use std::ffi::OsStr;
 use std::io::Write;
+use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output, Stdio};
+use std::process::{Command, ExitStatus, Output, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::mpsc;
 use std::time::Duration;
@@ -29,6 +30,12 @@ pub struct Ran {
 }
 
 impl Ran {
+    /// An exit status as it stands here: -N for an end by signal N.
+    pub fn status_of(status: ExitStatus) -> i32 {
+        let signal = || -status.signal().unwrap_or(0);
+        status.code().unwrap_or_else(signal)
+    }
+
     /// Asserts success and gives the output without the white space at its end.
     ///
     /// # Panics
@@ -60,12 +67,8 @@ impl Ran {
 
 impl From<Output> for Ran {
     fn from(output: Output) -> Self {
-        use std::os::unix::process::ExitStatusExt;
         Self {
-            status: output
-                .status
-                .code()
-                .unwrap_or_else(|| -output.status.signal().unwrap_or(0)),
+            status: Self::status_of(output.status),
             stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
             stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
         }

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use dhow_integration_tests::{Sandbox, await_page, free_port, ran};
+use dhow_integration_tests::{Sandbox, ServicePort, await_page, ran};
 
 fn example(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR"))
@@ -20,9 +20,9 @@ fn build(sandbox: &Sandbox, name: &str, context: &Path) {
 
 /// Starts an example as a service on a free port of the host.
 #[track_caller]
-fn serve(sandbox: &Sandbox, name: &str) -> u16 {
-    let port = free_port();
-    let setting = format!("PORT={port}");
+fn serve(sandbox: &Sandbox, name: &str) -> ServicePort {
+    let port = ServicePort::new();
+    let setting = format!("PORT={}", port.number());
     let image = format!("example/{name}");
     sandbox
         .dhow([
@@ -88,19 +88,22 @@ fn busybox_with_a_small_http_service() {
     let _web = sandbox.removed_at_end("web");
     let port = serve(&sandbox, "web");
 
-    let page = await_page(port, "/");
+    let page = await_page(port.number(), "/");
     assert_eq!(page.status, 200);
     assert!(page.body.contains("It sails."), "{}", page.body);
-    let made = await_page(port, "/made-with.txt").body;
+    let made = await_page(port.number(), "/made-with.txt").body;
     assert!(made.starts_with("BusyBox v"), "{made}");
-    assert_eq!(await_page(port, "/nowhere").status, 404);
+    assert_eq!(await_page(port.number(), "/nowhere").status, 404);
 
     // It says that it serves and what it was asked, and ends at once when it is told to.
     let started = std::time::Instant::now();
     sandbox.dhow(["stop", "-t", "30", "web"]).ok();
     assert!(started.elapsed().as_secs() < 20, "SIGTERM was not heard");
     let logs = sandbox.dhow(["logs", "web"]);
-    assert!(logs.stderr.contains(&format!("on port {port}")), "{logs:?}");
+    assert!(
+        logs.stderr.contains(&format!("on port {}", port.number())),
+        "{logs:?}"
+    );
     assert!(logs.stderr.contains("response:404"), "{logs:?}");
 }
 
@@ -150,13 +153,13 @@ fn a_python_web_service() {
     let _python = sandbox.removed_at_end("python");
     let port = serve(&sandbox, "python");
 
-    let answer = await_page(port, "/hello/Zanzibar");
+    let answer = await_page(port.number(), "/hello/Zanzibar");
     assert_eq!(answer.status, 200);
     assert_eq!(
         answer.body.trim_end(),
         r#"{"hello": "Zanzibar", "from": "greeter"}"#
     );
-    assert_eq!(await_page(port, "/").status, 404);
+    assert_eq!(await_page(port.number(), "/").status, 404);
 
     sandbox.dhow(["stop", "-t", "30", "python"]).ok();
     let logs = sandbox.dhow(["logs", "python"]);

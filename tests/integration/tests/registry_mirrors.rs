@@ -1,7 +1,7 @@
 //! Where a name is asked for: `registries.conf`, `hosts.toml`, and the error when nobody has it.
 
 use dhow_integration_tests::registry::Registry;
-use dhow_integration_tests::{Ran, Sandbox, ran};
+use dhow_integration_tests::{ClosedPort, Ran, Sandbox, ran};
 
 struct Person {
     sandbox: Sandbox,
@@ -46,15 +46,10 @@ fn registry_with(names: &[&str]) -> Registry {
     registry
 }
 
-/// An address that nobody listens at.
-fn nobody() -> String {
-    format!("127.0.0.1:{}", dhow_integration_tests::free_port())
-}
-
 #[test]
 fn mirrors_are_asked_in_their_order_and_the_registry_last() {
     let registry = registry_with(&["copies/team/app:1", "team/other:1"]);
-    let (first, home) = (nobody(), registry.address().to_string());
+    let (first, home) = (ClosedPort::new(), registry.address().to_string());
     let person = Person::new(&format!(
         r#"
         [[registry]]
@@ -108,9 +103,9 @@ fn mirrors_are_asked_in_their_order_and_the_registry_last() {
 fn short_names_are_looked_for_where_the_file_says() {
     let registry = registry_with(&["tool:1", "team/found:latest"]);
     let home = registry.address().to_string();
+    let closed = ClosedPort::new();
     let person = Person::new(&format!(
-        "unqualified-search-registries = [\"{}\", \"{home}\"]\n[aliases]\nfound = \"{home}/team/found\"\n",
-        nobody()
+        "unqualified-search-registries = [\"{closed}\", \"{home}\"]\n[aliases]\nfound = \"{home}/team/found\"\n",
     ));
     assert_eq!(
         person.dhow(&["pull", "-q", "tool:1"]).ok(),
@@ -143,11 +138,11 @@ fn containerds_layout_of_hosts_is_understood() {
     let registry = registry_with(&["team/app:1"]);
     let home = registry.address().to_string();
     let person = Person::new("");
+    let closed = ClosedPort::new();
     person.hosts(
         "registry.example:5000",
         &format!(
-            "server = \"http://{home}\"\n[host.\"http://{}\"]\ncapabilities = [\"pull\", \"resolve\"]\n[host.\"http://{home}/v2\"]\ncapabilities = [\"pull\", \"resolve\"]\noverride_path = true\n",
-            nobody()
+            "server = \"http://{home}\"\n[host.\"http://{closed}\"]\ncapabilities = [\"pull\", \"resolve\"]\n[host.\"http://{home}/v2\"]\ncapabilities = [\"pull\", \"resolve\"]\noverride_path = true\n",
         ),
     );
     let name = "registry.example:5000/team/app:1";
