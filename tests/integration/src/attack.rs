@@ -62,7 +62,7 @@ impl Attacker {
 
     /// Whether it notes something, within a moment.
     pub fn comes_to(&self, what: &str) -> bool {
-        let end = Instant::now() + Duration::from_secs(5);
+        let end = Instant::now() + Duration::from_secs(10);
         while Instant::now() < end {
             if self.log().lines().any(|line| line == what) {
                 return true;

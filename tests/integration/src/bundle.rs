@@ -4,11 +4,10 @@ use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-use crate::{Ran, Sandbox, program};
+use crate::{Ran, Sandbox, program, until};
 
 /// A bundle with its container's id. The container goes with it.
 pub struct Bundle {
@@ -91,6 +90,15 @@ impl Bundle {
     /// When it cannot be written.
     pub fn write_config(&self) {
         fs_err::write(self.path("config.json"), self.config.to_string()).expect("config.json");
+    }
+
+    /// Gives each container that is made of this bundle the cgroup of its own id.
+    ///
+    /// # Panics
+    /// When the configuration has no part for Linux.
+    pub fn cgroup_by_id(&mut self) {
+        let linux = self.config["linux"].as_object_mut();
+        linux.expect("an object").remove("cgroupsPath");
     }
 
     /// Takes the template that the runtime wrote, without a terminal, for the program `sh -c SCRIPT`.
@@ -177,7 +185,6 @@ impl Bundle {
         I: IntoIterator<Item = S>,
         S: AsRef<OsStr>,
     {
-        use std::os::unix::process::ExitStatusExt;
         let log = self.path("log.json");
         let _ = fs_err::remove_file(&log);
         let mut all: Vec<std::ffi::OsString> = vec![
@@ -194,9 +201,7 @@ impl Bundle {
             .status()
             .expect("start dhow-runtime");
         Ran {
-            status: status
-                .code()
-                .unwrap_or_else(|| -status.signal().unwrap_or(0)),
+            status: Ran::status_of(status),
             stdout: String::new(),
             stderr: fs_err::read_to_string(&log).unwrap_or_default(),
         }
@@ -237,11 +242,9 @@ impl Bundle {
     /// When it does not come.
     #[track_caller]
     pub fn await_status(&self, status: &str) {
-        let end = Instant::now() + Duration::from_secs(20);
-        while self.state()["status"] != status {
-            assert!(Instant::now() < end, "it is {}", self.state());
-            std::thread::sleep(Duration::from_millis(10));
-        }
+        until(&format!("the container is {status}"), || {
+            self.state()["status"] == status
+        });
     }
 
     /// The directories of the container's cgroup that are there.

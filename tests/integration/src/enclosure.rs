@@ -6,10 +6,7 @@ use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use crate::{Ran, ran};
-
-/// How long a daemon may take to answer, or what is killed to be gone, on a machine that has other work.
-const PATIENCE: Duration = Duration::from_secs(60);
+use crate::{PATIENCE, Ran, ran, until};
 
 /// What the enclosure's first process does: it gives the tools places of their own where they insist on fixed paths, says so, and
 /// reaps what loses its parent.
@@ -99,12 +96,8 @@ impl Enclosure {
     /// # Panics
     /// When that takes too long.
     #[track_caller]
-    pub fn until(&self, what: &str, mut holds: impl FnMut() -> bool) {
-        let end = Instant::now() + PATIENCE;
-        while !holds() {
-            assert!(Instant::now() < end, "not in {PATIENCE:?}: {what}");
-            std::thread::sleep(Duration::from_millis(20));
-        }
+    pub fn until(&self, what: &str, holds: impl FnMut() -> bool) {
+        until(what, holds);
     }
 
     /// The name of the cgroup, directly below each hierarchy's root, that the containers of these tools go under.

@@ -11,6 +11,8 @@ use std::time::{Duration, Instant};
 
 use rustix::net::{self, AddressFamily, SocketType};
 
+use crate::PATIENCE;
+
 /// What a service answered.
 #[derive(Debug)]
 pub struct Answer {
@@ -87,13 +89,13 @@ impl ServicePort {
     }
 }
 
-/// Asks a service on loopback for a page until it answers, a minute at most.
+/// Asks a service on loopback for a page until it answers, as long as patience lasts.
 ///
 /// # Panics
 /// When no answer came.
 #[track_caller]
 pub fn await_page(port: u16, path: &str) -> Answer {
-    let end = Instant::now() + Duration::from_secs(60);
+    let end = Instant::now() + PATIENCE;
     loop {
         match get(port, path) {
             Ok(answer) => return answer,
@@ -108,7 +110,7 @@ pub fn await_page(port: u16, path: &str) -> Answer {
 
 /// One request with one connection; the end of the response is the end of the connection.
 fn get(port: u16, path: &str) -> io::Result<Answer> {
-    let wait = Duration::from_secs(5);
+    let wait = Duration::from_secs(20);
     let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
     let mut connection = TcpStream::connect_timeout(&address, wait)?;
     connection.set_read_timeout(Some(wait))?;

@@ -20,6 +20,7 @@ pub mod registry;
 mod sandbox;
 mod stranger;
 pub mod token_server;
+mod waiting;
 
 pub use base_images::base_image;
 pub use bundle::Bundle;
@@ -34,3 +35,4 @@ pub use podman::Podman;
 pub use programs::program;
 pub use sandbox::{Ran, RemovedAtEnd, Sandbox, four_at_a_time, ran};
 pub use stranger::Stranger;
+pub use waiting::{PATIENCE, until};

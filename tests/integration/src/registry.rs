@@ -9,10 +9,7 @@ use std::time::{Duration, Instant};
 
 use sha2::{Digest as _, Sha256, Sha512};
 
-use crate::{Sandbox, program};
-
-/// How long a registry may take to start or answer, on a machine that has other work.
-const PATIENCE: Duration = Duration::from_secs(120);
+use crate::{PATIENCE, Sandbox, program};
 
 /// A registry of a test's own, gone with it.
 pub struct Registry {

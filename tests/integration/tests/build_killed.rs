@@ -6,9 +6,9 @@ use std::collections::BTreeSet;
 use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
 use std::process::Stdio;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use dhow_integration_tests::Sandbox;
+use dhow_integration_tests::{Sandbox, until};
 
 /// The processes that say this text in their command line or work below this directory.
 fn processes_of(place: &str) -> Vec<String> {
@@ -54,21 +54,13 @@ fn running(sandbox: &Sandbox) -> Vec<String> {
         .collect()
 }
 
-fn eventually(what: &str, mut is: impl FnMut() -> bool) {
-    let end = Instant::now() + Duration::from_secs(20);
-    while !is() {
-        assert!(Instant::now() < end, "in vain: {what}");
-        std::thread::sleep(Duration::from_millis(20));
-    }
-}
-
 #[track_caller]
 fn assert_nothing_left(sandbox: &Sandbox, ids: &[String], marker: &str) {
     let state = sandbox.path("state");
-    eventually("no process is left", || {
+    until("no process is left", || {
         processes_of(state.to_str().unwrap()).is_empty() && processes_of(marker).is_empty()
     });
-    eventually("no bundle is left", || running(sandbox).is_empty());
+    until("no bundle is left", || running(sandbox).is_empty());
     let left = cgroups();
     let own: Vec<&String> = left
         .iter()

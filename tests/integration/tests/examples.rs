@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use dhow_integration_tests::{Sandbox, ServicePort, await_page, ran};
+use dhow_integration_tests::{PATIENCE, Sandbox, ServicePort, await_page, ran};
 
 fn example(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR"))
@@ -97,8 +97,8 @@ fn busybox_with_a_small_http_service() {
 
     // It says that it serves and what it was asked, and ends at once when it is told to.
     let started = std::time::Instant::now();
-    sandbox.dhow(["stop", "-t", "30", "web"]).ok();
-    assert!(started.elapsed().as_secs() < 20, "SIGTERM was not heard");
+    sandbox.dhow(["stop", "-t", "200", "web"]).ok();
+    assert!(started.elapsed() < PATIENCE, "SIGTERM was not heard");
     let logs = sandbox.dhow(["logs", "web"]);
     assert!(
         logs.stderr.contains(&format!("on port {}", port.number())),

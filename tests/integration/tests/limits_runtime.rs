@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use dhow_integration_tests::{Bundle, Sandbox, ran};
+use dhow_integration_tests::{Bundle, Sandbox, ran, until};
 use serde_json::{Value, json};
 
 fn limited(sandbox: &Sandbox, script: &str, resources: Value) -> Bundle {
@@ -31,14 +31,6 @@ fn number(file: &Path, name: &str) -> u64 {
     let line = text.lines().find(|line| line.starts_with(name));
     let number = line.and_then(|line| line[name.len()..].trim().parse().ok());
     number.unwrap_or_else(|| panic!("no {name} in {text}"))
-}
-
-fn await_that(what: &str, mut holds: impl FnMut() -> bool) {
-    let end = Instant::now() + Duration::from_secs(30);
-    while !holds() {
-        assert!(Instant::now() < end, "{what}");
-        std::thread::sleep(Duration::from_millis(20));
-    }
 }
 
 /// A block device of its own.
@@ -94,7 +86,7 @@ fn memory_over_the_limit_is_killed_and_counted() {
     let bundle = limited(&sandbox, "busybox tail /dev/zero; sleep 100", limit);
     bundle.start();
     let events = cgroup_file(&bundle, "memory.oom_control", "memory.events");
-    await_that("nothing was killed", || number(&events, "oom_kill ") == 1);
+    until("nothing was killed", || number(&events, "oom_kill ") == 1);
     let limit = cgroup_file(&bundle, "memory.limit_in_bytes", "memory.max");
     assert_eq!(number(&limit, ""), 16 << 20);
     bundle.runtime(["delete", "--force", bundle.id()]).ok();
@@ -121,12 +113,14 @@ fn a_processor_hog_gets_its_share() {
         file => ((file, "usage_usec "), 1),
     };
     let used = || number(&file.0, file.1) / unit;
-    std::thread::sleep(Duration::from_millis(300));
-    let (before, begun) = (used(), Instant::now());
+    // The time around what is measured, so that whoever is held up in between does not make the share larger. On a busy machine
+    // the container may get less than its share: then it takes longer.
+    let (begun, before) = (Instant::now(), used());
     std::thread::sleep(Duration::from_secs(3));
+    until("it uses the processor", || used() - before > 200_000);
     let (used, elapsed) = (used() - before, begun.elapsed().as_micros() as u64);
     let percent = used * 100 / elapsed;
-    assert!((2..=27).contains(&percent), "{percent} of 20 percent");
+    assert!(percent <= 27, "{percent} of 20 percent");
 }
 
 #[test]
@@ -158,12 +152,15 @@ fn writes_to_a_device_keep_to_their_rate() {
         bundle.run().ok();
         begun.elapsed()
     };
-    let control = time(None);
     let throttled = time(Some(2 << 20));
     assert!(
-        throttled > Duration::from_secs(2) && throttled > control * 2,
-        "6 MiB at 2 MiB a second took {throttled:?}, without a limit {control:?}"
+        throttled > Duration::from_secs(2),
+        "6 MiB at 2 MiB a second took {throttled:?}"
     );
+    // A disk that others use may be as slow without a limit, though not always.
+    until("it is faster without a limit", || {
+        time(None) < Duration::from_secs(2)
+    });
 }
 
 #[test]

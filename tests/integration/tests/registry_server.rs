@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use dhow_integration_tests::certificates::Authority;
 use dhow_integration_tests::registry::{MANIFEST, Registry, closing, manifest, noise, sha256};
-use dhow_integration_tests::{Ran, Sandbox, ran};
+use dhow_integration_tests::{PATIENCE, Ran, Sandbox, ran};
 
 /// `me:secret` as htpasswd's bcrypt form has it.
 const ME: &str = "me:$2y$04$abcdefghijklmnopqrstuu2r9OfJnfCsdneAXAGHnS4UpFFP8WIrW\n";
@@ -153,7 +153,7 @@ fn it_can_only_be_read_from() {
 
 #[test]
 fn what_nobody_names_goes_and_what_is_pushed_meanwhile_stays() {
-    let registry = Registry::embedded_with(Sandbox::new(), &["--keep-unused", "1"]);
+    let registry = Registry::embedded_with(Sandbox::new(), &["--keep-unused", "5"]);
     let (kept, _) = registry.push_manifest("kept", "1", b"{}", &[b"layer"]);
     let orphan = registry.push_blob("app", b"orphan");
     // A manifest that is deleted leaves its layer to nobody.
@@ -196,7 +196,7 @@ fn what_nobody_names_goes_and_what_is_pushed_meanwhile_stays() {
                 .join(hex)
                 .exists()
         };
-        while !gone.iter().all(is_gone) && begun.elapsed() < Duration::from_secs(30) {
+        while !gone.iter().all(is_gone) && begun.elapsed() < PATIENCE {
             std::thread::sleep(Duration::from_millis(50));
         }
         std::thread::sleep(Duration::from_secs(2));

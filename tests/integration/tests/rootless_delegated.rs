@@ -118,9 +118,8 @@ fn limits_hold_in_a_delegated_cgroup() {
 }
 
 fn bundle_sleeps(bundle: &mut dhow_integration_tests::Bundle) {
-    let linux = bundle.config["linux"].as_object_mut().expect("linux");
-    linux.remove("cgroupsPath");
-    linux.insert("resources".to_owned(), json!({"pids": {"limit": 7}}));
+    bundle.cgroup_by_id();
+    bundle.config["linux"]["resources"] = json!({"pids": {"limit": 7}});
     bundle.config["process"]["args"] = json!(["sleep", "300"]);
     bundle.write_config();
 }

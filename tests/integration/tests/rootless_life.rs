@@ -2,7 +2,7 @@
 
 use std::os::unix::fs::MetadataExt;
 
-use dhow_integration_tests::{Bundle, Sandbox, Stranger};
+use dhow_integration_tests::{Bundle, Sandbox, Stranger, until};
 use serde_json::json;
 
 /// Maps the stranger to root, and his further ids to those after it.
@@ -92,11 +92,8 @@ fn a_container_lives_its_life() {
         let text = bundle.runtime(["ps", "--format", "json", bundle.id()]).ok();
         serde_json::from_str(&text).expect("numbers")
     };
-    let end = std::time::Instant::now() + std::time::Duration::from_secs(10);
     // init, the two sleeps, and unshare between.
-    while pids().len() != 4 {
-        assert!(std::time::Instant::now() < end, "{:?}", pids());
-    }
+    until("all four are there", || pids().len() == 4);
     assert!(
         bundle
             .runtime(["list", "--quiet"])

@@ -187,10 +187,14 @@ fn the_first_containers_root_cannot_look_into_the_seconds_init() {
          ls $p/root/ >> /tmp/leak 2>/dev/null; readlink $p/cwd $p/fd/* >> /tmp/leak 2>/dev/null; \
          cat $p/environ >> /tmp/leak 2>/dev/null; done; done",
     );
-    // While the createRuntime hook sleeps, the second's init is there and has the host's files still.
+    // While the createRuntime hook waits for it to be seen, the second's init is there and has the host's files still.
     let mut two = second(&sandbox, pid, "true");
+    let seen = format!(
+        "for i in $(seq 600); do [ -s {} ] && break; sleep 0.1; done; sleep 1",
+        one.path("rootfs/tmp/log").display()
+    );
     two.config["hooks"] =
-        json!({"createRuntime": [{"path": "/bin/sleep", "args": ["sleep", "1"]}]});
+        json!({"createRuntime": [{"path": "/bin/sh", "args": ["sh", "-c", seen]}]});
     two.run().ok();
     let text =
         |name: &str| fs_err::read_to_string(one.path("rootfs/tmp").join(name)).unwrap_or_default();

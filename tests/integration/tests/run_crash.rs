@@ -4,9 +4,9 @@
 
 use std::io::{BufRead, BufReader};
 use std::process::{Child, Stdio};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use dhow_integration_tests::Sandbox;
+use dhow_integration_tests::{Sandbox, until};
 use rustix::process::{Pid, Signal, kill_process};
 
 fn with_busybox() -> Sandbox {
@@ -46,14 +46,6 @@ fn monitor(sandbox: &Sandbox) -> Pid {
     let monitor = processes.iter().find(|line| line.contains("dhow-monitor"));
     let pid = monitor.and_then(|line| line.split(' ').next()).unwrap();
     Pid::from_raw(pid.parse().unwrap()).unwrap()
-}
-
-fn until(what: &str, mut holds: impl FnMut() -> bool) {
-    let end = Instant::now() + Duration::from_secs(20);
-    while !holds() {
-        assert!(Instant::now() < end, "{what}");
-        std::thread::sleep(Duration::from_millis(20));
-    }
 }
 
 #[test]

@@ -4,7 +4,7 @@
 
 use std::time::{Duration, Instant};
 
-use dhow_integration_tests::{Disk, Sandbox};
+use dhow_integration_tests::{Disk, Sandbox, until};
 
 fn with_busybox() -> Sandbox {
     let sandbox = Sandbox::new();
@@ -93,9 +93,10 @@ fn a_hog_gets_its_share_of_a_processor() {
     };
     let (began, before) = (Instant::now(), used());
     std::thread::sleep(Duration::from_secs(3));
+    // On a busy machine it may get less than its share: then it takes longer.
+    until("it uses the processor", || used() - before > 200_000_000);
     let share = (used() - before) as f64 / began.elapsed().as_nanos() as f64;
     assert!(share < 0.32, "{share} of a processor");
-    assert!(share > 0.05, "{share} of a processor");
     let throttled = sandbox
         .dhow([
             "exec",
@@ -169,13 +170,13 @@ fn writes_to_a_device_keep_to_their_rate() {
             .ok();
         began.elapsed()
     };
-    let free = took(&[]);
     let rate = format!("{}:2m", disk.device());
     let limited = took(&["--device-write-bps", &rate]);
     // 6 MiB at 2 MiB a second.
-    assert!(limited > Duration::from_millis(2200), "{limited:?}");
-    assert!(limited < free + Duration::from_secs(12), "{limited:?}");
-    assert!(free < limited, "{free:?} {limited:?}");
+    let least = Duration::from_millis(2200);
+    assert!(limited > least, "{limited:?}");
+    // A disk that others use may be as slow without a limit, though not always.
+    until("it is faster without a limit", || took(&[]) < least);
     let said = sandbox
         .dhow([
             "run",

@@ -5,9 +5,9 @@
 use std::io::{Read, Write};
 use std::os::fd::OwnedFd;
 use std::process::{Child, Command, Stdio};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-use dhow_integration_tests::Sandbox;
+use dhow_integration_tests::{PATIENCE, Sandbox};
 use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
 use rustix::termios::{Winsize, tcgetattr, tcsetwinsize};
 
@@ -58,7 +58,7 @@ impl Person {
 
     /// Reads until a text is seen.
     fn sees(&mut self, text: &str) {
-        let until = Instant::now() + Duration::from_secs(20);
+        let until = Instant::now() + PATIENCE;
         while !self.seen.contains(text) {
             assert!(Instant::now() < until, "{text:?} is not in {:?}", self.seen);
             let mut poll = [rustix::event::PollFd::new(
@@ -103,8 +103,8 @@ fn a_shell_in_a_terminal_knows_its_size_and_its_keys() {
         "until [ \"$(stty size)\" = '40 120' ]; do sleep 0.05; done; echo grown $((40+2))\r",
     );
     person.sees("grown 42");
-    person.type_in("sleep 1000\r");
-    std::thread::sleep(Duration::from_millis(300));
+    person.type_in("sh -c 'echo asleep $((20+3)); exec sleep 1000'\r");
+    person.sees("asleep 23");
     // Control-C reaches the sleeper through the container's terminal, not dhow.
     person.type_in("\x03");
     person.sees("# ");

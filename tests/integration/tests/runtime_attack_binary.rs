@@ -10,7 +10,7 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use dhow_integration_tests::attack::{Attacker, victim};
-use dhow_integration_tests::{Bundle, Sandbox, program};
+use dhow_integration_tests::{Bundle, PATIENCE, Sandbox, program};
 use rustix::fs::{CWD, Mode, OFlags};
 use serde_json::json;
 
@@ -39,7 +39,7 @@ fn set_trap(bundle: &Bundle) {
 
 /// Does something until the attacker has had the runtime's file in its hands, and for a while after.
 fn until_caught(attacker: &Attacker, mut act: impl FnMut()) {
-    let end = Instant::now() + Duration::from_secs(20);
+    let end = Instant::now() + PATIENCE;
     while !attacker.has_come_to("caught") {
         assert!(
             Instant::now() < end,
@@ -71,7 +71,7 @@ fn enter(sandbox: &Sandbox, attacker: &Attacker, program: &Path) {
     let status = Command::new(nsenter)
         .args(["--target", &attacker.pid().to_string(), "--pid", "--"])
         .arg(program)
-        .arg("0.5")
+        .arg("3")
         .status()
         .unwrap();
     assert!(status.success());

@@ -4,9 +4,8 @@
 
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
-use std::time::{Duration, Instant};
 
-use dhow_integration_tests::{Bundle, Ran, Sandbox, program};
+use dhow_integration_tests::{Bundle, Ran, Sandbox, program, until};
 use serde_json::{Value, json};
 
 /// A runtime with a root of its own.
@@ -68,11 +67,9 @@ impl<'a> Runtime<'a> {
 
     #[track_caller]
     fn await_status(&self, status: &str) {
-        let end = Instant::now() + Duration::from_secs(20);
-        while self.state()["status"] != status {
-            assert!(Instant::now() < end, "{}: {}", self.name, self.state());
-            std::thread::sleep(Duration::from_millis(10));
-        }
+        until(&format!("{} is {status}", self.name), || {
+            self.state()["status"] == status
+        });
     }
 
     /// Asserts that a command fails with these words.
@@ -107,10 +104,7 @@ fn each_place_in_life_refuses_what_runc_refuses() {
     let sandbox = Sandbox::new();
     let mut bundle = sandbox.bundle("sleep 100");
     bundle.config["annotations"] = json!({"org.example.key": "value"});
-    bundle.config["linux"]
-        .as_object_mut()
-        .unwrap()
-        .remove("cgroupsPath");
+    bundle.cgroup_by_id();
     bundle.write_config();
     let mut states = Vec::new();
     for runtime in Runtime::both(&bundle) {
@@ -210,10 +204,7 @@ fn each_place_in_life_refuses_what_runc_refuses() {
 fn a_created_container_is_deleted_with_its_process() {
     let sandbox = Sandbox::new();
     let mut bundle = sandbox.bundle("sleep 100");
-    bundle.config["linux"]
-        .as_object_mut()
-        .unwrap()
-        .remove("cgroupsPath");
+    bundle.cgroup_by_id();
     bundle.write_config();
     for runtime in Runtime::both(&bundle) {
         runtime.quiet(&["create", &runtime.id()]);
@@ -234,10 +225,7 @@ fn a_created_container_is_deleted_with_its_process() {
 fn a_program_that_is_not_there_leaves_nothing() {
     let sandbox = Sandbox::new();
     let mut bundle = sandbox.bundle("");
-    bundle.config["linux"]
-        .as_object_mut()
-        .unwrap()
-        .remove("cgroupsPath");
+    bundle.cgroup_by_id();
     for (args, words) in [
         (
             json!(["nothing"]),
@@ -289,10 +277,7 @@ fn a_program_that_is_not_there_leaves_nothing() {
 fn statuses_of_exec_and_run_are_the_processs() {
     let sandbox = Sandbox::new();
     let mut bundle = sandbox.bundle("exit 42");
-    bundle.config["linux"]
-        .as_object_mut()
-        .unwrap()
-        .remove("cgroupsPath");
+    bundle.cgroup_by_id();
     bundle.write_config();
     for runtime in Runtime::both(&bundle) {
         assert_eq!(
@@ -357,19 +342,14 @@ fn killing_a_container_in_the_hosts_pid_namespace_leaves_nobody() {
     let namespaces = bundle.config["linux"]["namespaces"].as_array_mut().unwrap();
     namespaces.retain(|namespace| namespace["type"] != "pid");
     bundle.start();
-    let end = Instant::now() + Duration::from_secs(10);
     let processes = || -> Vec<i32> {
         let said = bundle.runtime(["ps", "--format", "json", bundle.id()]).ok();
         serde_json::from_str(&said).unwrap()
     };
-    while processes().len() < 2 {
-        assert!(Instant::now() < end);
-    }
+    until("both are there", || processes().len() == 2);
     bundle.runtime(["kill", bundle.id(), "KILL"]).ok();
     bundle.await_status("stopped");
-    while !processes().is_empty() {
-        assert!(Instant::now() < end, "{:?}", processes());
-    }
+    until("both are gone", || processes().is_empty());
     bundle.runtime(["delete", bundle.id()]).ok();
     bundle.assert_nothing_left();
 }

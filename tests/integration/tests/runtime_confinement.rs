@@ -2,7 +2,7 @@
 
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 
-use dhow_integration_tests::{Bundle, Sandbox};
+use dhow_integration_tests::{Bundle, Sandbox, until};
 use serde_json::{Value, json};
 
 /// Adds a mount.
@@ -262,10 +262,7 @@ fn a_user_namespace_maps_ids() {
     bundle.start();
     let pid = bundle.state()["pid"].as_i64().unwrap();
     let made = bundle.path("rootfs/tmp/made");
-    let end = std::time::Instant::now() + std::time::Duration::from_secs(10);
-    while !made.exists() && std::time::Instant::now() < end {
-        std::thread::sleep(std::time::Duration::from_millis(10));
-    }
+    until("the file is made", || made.exists());
     assert_eq!(fs_err::metadata(made).unwrap().uid(), 100_000);
     assert_eq!(
         fs_err::metadata(format!("/proc/{pid}")).unwrap().uid(),

@@ -1,9 +1,8 @@
 //! What a container costs: bounds that the runtime is held to (docs/PERFORMANCE.md). Times are for the benches.
 
 use std::process::{Command, Stdio};
-use std::time::{Duration, Instant};
 
-use dhow_integration_tests::{Sandbox, program};
+use dhow_integration_tests::{Sandbox, program, until};
 use serde_json::json;
 
 #[test]
@@ -26,11 +25,9 @@ fn a_run_takes_less_than_three_mebibytes() {
     assert_eq!(status_of(&own, "Name:"), "dhow-runtime");
     let peak: u64 = status_of(&own, "VmHWM:").parse().expect("KiB");
     bundle.runtime(["kill", bundle.id(), "KILL"]).ok();
-    let end = Instant::now() + Duration::from_secs(20);
-    while runtime.try_wait().expect("wait").is_none() {
-        assert!(Instant::now() < end, "the runtime does not end");
-        std::thread::sleep(Duration::from_millis(10));
-    }
+    until("the runtime ends", || {
+        runtime.try_wait().expect("wait").is_some()
+    });
     bundle.assert_nothing_left();
     assert!(peak < 3 << 10, "{peak} KiB");
 }

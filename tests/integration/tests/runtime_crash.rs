@@ -1,7 +1,7 @@
 //! What a crash leaves can be told and deleted.
 
 use std::process::{Command, Stdio};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use dhow_integration_tests::{Bundle, Sandbox, program};
 use serde_json::json;
@@ -40,13 +40,9 @@ fn a_creator_killed_in_its_hook() {
     let sandbox = Sandbox::new();
     let mut bundle = sandbox.bundle("sleep 100");
     bundle.config["hooks"] =
-        json!({"createRuntime": [{"path": "/bin/sleep", "args": ["sleep", "3"]}]});
+        json!({"createRuntime": [{"path": "/bin/sleep", "args": ["sleep", "20"]}]});
     let mut child = begin_create(&bundle);
-    let end = Instant::now() + Duration::from_secs(10);
-    while bundle.state()["status"] != "creating" && Instant::now() < end {
-        std::thread::sleep(Duration::from_millis(10));
-    }
-    assert_eq!(bundle.state()["status"], "creating");
+    bundle.await_status("creating");
     child.kill().unwrap();
     child.wait().unwrap();
     bundle.runtime(["delete", "--force", bundle.id()]).ok();

@@ -8,7 +8,7 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use dhow_integration_tests::kill_points::{KillPoint, Traced, reap, run_to};
-use dhow_integration_tests::{Bundle, Sandbox, program};
+use dhow_integration_tests::{Bundle, PATIENCE, Sandbox, program};
 use serde_json::json;
 
 /// How many points of each command are tried when not all are.
@@ -63,7 +63,7 @@ fn is_gone(pid: i32) -> bool {
 /// Nobody of a tree is there any more, or is soon not.
 #[track_caller]
 fn assert_all_gone(traced: &Traced, point: KillPoint) {
-    let end = Instant::now() + Duration::from_secs(10);
+    let end = Instant::now() + PATIENCE;
     for pid in &traced.processes {
         while !is_gone(*pid) {
             reap();

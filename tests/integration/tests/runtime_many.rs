@@ -27,8 +27,7 @@ fn bundles(sandbox: &Sandbox) -> Vec<(Bundle, i32, String)> {
     .map(|(script, status, out)| {
         let mut bundle = sandbox.bundle(script);
         // Each container has the cgroup of its id.
-        let linux = bundle.config["linux"].as_object_mut().unwrap();
-        linux.remove("cgroupsPath");
+        bundle.cgroup_by_id();
         bundle.write_config();
         (bundle, status, out.to_owned())
     })
@@ -132,10 +131,7 @@ fn every_status_is_right_and_nothing_is_left() {
 fn what_is_left_would_be_seen() {
     let sandbox = Sandbox::new();
     let mut bundle = sandbox.bundle("sleep 100");
-    bundle.config["linux"]
-        .as_object_mut()
-        .unwrap()
-        .remove("cgroupsPath");
+    bundle.cgroup_by_id();
     bundle.config["process"]["args"] = json!(["sleep", "100"]);
     bundle.create().ok();
     assert_ne!(cgroups(bundle.id()), Vec::<PathBuf>::new());
