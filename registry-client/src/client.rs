@@ -18,6 +18,7 @@ use crate::push::{Push, Pushed};
 use crate::referrers;
 use crate::registries::{Place, Registries};
 use crate::repository::{Access, Repository};
+use crate::source::RegistrySource;
 use crate::tls::Trust;
 use crate::transport::Transport;
 
@@ -155,6 +156,63 @@ impl Client {
         sink: &dyn BlobSink,
         progress: &dyn Progress,
     ) -> Result<Pulled, TransferError> {
+        let wanted = Wanted {
+            platform,
+            all_platforms: false,
+        };
+        self.pull_wanted(reference, resolved, &wanted, sink, progress)
+    }
+
+    /// The same with the images for all platforms of an index, and the index itself. Only the layers of the one for `platform`, if there
+    /// is one, are to be unpacked; of the others the sink is to keep the bytes.
+    ///
+    /// # Errors
+    /// As [`Client::pull`], but that an image for `platform` need not be there.
+    pub fn pull_all_platforms(
+        &self,
+        reference: &ImageReference,
+        resolved: &Resolved,
+        platform: &Platform,
+        sink: &dyn BlobSink,
+        progress: &dyn Progress,
+    ) -> Result<Pulled, TransferError> {
+        let wanted = Wanted {
+            platform,
+            all_platforms: true,
+        };
+        self.pull_wanted(reference, resolved, &wanted, sink, progress)
+    }
+
+    /// What a reference stands for, to be copied from where it is.
+    ///
+    /// # Errors
+    /// As [`Client::resolve`].
+    pub fn source(&self, reference: &ImageReference) -> Result<RegistrySource<'_>, TransferError> {
+        let resolved = self.resolve(reference)?;
+        let mut places = self
+            .options
+            .registries
+            .places(reference, Access::Pull, true)?;
+        places.retain(|place| !resolved.failed.contains(place));
+        let repositories = places.iter();
+        let repositories = repositories
+            .map(|place| self.repository(place, reference, Access::Pull))
+            .collect::<Result<_, _>>()?;
+        Ok(RegistrySource {
+            repositories,
+            reference: reference.clone(),
+            resolved,
+        })
+    }
+
+    fn pull_wanted(
+        &self,
+        reference: &ImageReference,
+        resolved: &Resolved,
+        wanted: &Wanted<'_>,
+        sink: &dyn BlobSink,
+        progress: &dyn Progress,
+    ) -> Result<Pulled, TransferError> {
         let places = self
             .options
             .registries
@@ -168,7 +226,8 @@ impl Client {
             let pull = Pull {
                 repository: &self.repository(&place, reference, Access::Pull)?,
                 reference,
-                platform,
+                platform: wanted.platform,
+                all_platforms: wanted.all_platforms,
                 width: self.options.concurrency,
                 sink,
                 progress,
@@ -238,7 +297,8 @@ impl Client {
         }
     }
 
-    /// Sends the image whose manifest is `manifest`: what the registry lacks of its blobs, then the manifest under the reference's tag.
+    /// Sends the image whose manifest is `manifest`: what the registry lacks of its blobs, then the manifest under the reference's tag. Of
+    /// an index all that it names goes first.
     ///
     /// # Errors
     /// When the registry refuses, cannot be reached, or `source` lacks a blob.
@@ -266,6 +326,12 @@ impl Client {
         };
         push.run(manifest)
     }
+}
+
+/// What of an image for several platforms is to be pulled.
+struct Wanted<'a> {
+    platform: &'a Platform,
+    all_platforms: bool,
 }
 
 /// One error for all places that were asked in vain, which names each. Its kind is the registry's own, which is asked last.

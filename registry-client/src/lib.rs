@@ -6,6 +6,7 @@
 mod auth;
 mod challenge;
 mod client;
+mod copy;
 mod credentials;
 mod download;
 mod endpoint;
@@ -19,14 +20,18 @@ mod refusal;
 mod registries;
 mod repository;
 mod roots;
+mod source;
 mod tls;
+mod transfer;
 mod transport;
 mod upload;
 
 pub use client::{Client, ClientOptions};
+pub use copy::{Copied, copy};
 pub use credentials::{Account, AccountError, Credentials, Kept, Keychain, Proof};
 pub use manifest::Resolved;
 pub use pull::Pulled;
 pub use push::{BlobOutcome, Pushed, PushedBlob};
 pub use registries::Registries;
+pub use source::RegistrySource;
 pub use tls::Trust;

@@ -3,8 +3,8 @@
 use std::io::Read as _;
 
 use dhow_image::{
-    Descriptor, Digest, DocumentKind, Hasher, ImageIndex, ImageManifest, ImageReference, Platform,
-    TransferError, TransferErrorKind,
+    Descriptor, Digest, DocumentKind, Hasher, ImageIndex, ImageReference, Platform, TransferError,
+    TransferErrorKind,
 };
 use oci_spec::image::MediaType;
 use serde::Deserialize;
@@ -162,14 +162,6 @@ pub(crate) fn choose(
             }
         ),
     ))
-}
-
-/// Reads an image manifest.
-pub(crate) fn read(bytes: &[u8], what: &str) -> Result<ImageManifest, TransferError> {
-    serde_json::from_slice(bytes).map_err(|error| {
-        let message = format!("reading the manifest of {what}");
-        TransferError::caused(TransferErrorKind::Corrupt, message, error)
-    })
 }
 
 /// What the document is: by its own word, which the header may not contradict; else by the header; else by its shape.

@@ -1,15 +1,14 @@
 //! An image to a registry: the blobs that it lacks, side by side, and the manifest last.
 
 use std::collections::HashSet;
-use std::io::Read as _;
 
 use dhow_image::{
-    BlobLocations, BlobSource, Compression, Descriptor, Digest, DocumentKind, ImageReference,
-    Progress, TransferError, TransferErrorKind,
+    BlobLocations, BlobSource, Descriptor, Digest, Document, ImageReference, ImageTree, Progress,
+    TransferError, TransferErrorKind, is_nondistributable,
 };
 use ureq::http::{Method, StatusCode, header};
 
-use crate::manifest::{self, ACCEPTED, CONTENT_DIGEST, LARGEST};
+use crate::manifest::{ACCEPTED, CONTENT_DIGEST};
 use crate::parallel;
 use crate::referrers::{self, SUBJECT};
 use crate::refusal::refused;
@@ -65,15 +64,10 @@ pub(crate) struct Push<'a> {
 impl Push<'_> {
     pub(crate) fn run(&self, manifest: &Descriptor) -> Result<Pushed, TransferError> {
         let digest = checked(manifest)?;
-        let bytes = self.document(manifest, &digest)?;
-        let unchanged = self.is_there(&digest)?;
+        let unchanged = self.is_there(&self.reference.manifest_name(), &digest)?;
         let blobs = match unchanged {
             true => Vec::new(),
-            false => {
-                let blobs = self.send_blobs(&bytes)?;
-                self.send_manifest(manifest, &digest, &bytes)?;
-                blobs
-            }
+            false => self.send(&ImageTree::read(self.source, manifest)?)?,
         };
         let (sent, requests) = self.repository.traffic();
         Ok(Pushed {
@@ -89,34 +83,8 @@ impl Push<'_> {
         format!("pushing {}", self.reference.familiar())
     }
 
-    /// Reads the manifest from the source.
-    fn document(&self, manifest: &Descriptor, digest: &Digest) -> Result<Vec<u8>, TransferError> {
-        let what = self.reference.familiar();
-        if DocumentKind::of(manifest.media_type()) != Some(DocumentKind::Manifest) {
-            return Err(TransferError::new(
-                TransferErrorKind::Other,
-                format!(
-                    "{what} is a {}; only image manifests can be pushed so far",
-                    manifest.media_type()
-                ),
-            ));
-        }
-        let mut bytes = Vec::new();
-        let body = self.source.open(manifest, 0)?;
-        body.reader
-            .take(LARGEST)
-            .read_to_end(&mut bytes)
-            .map_err(|error| {
-                let message = format!("reading the manifest of {what}");
-                TransferError::caused(TransferErrorKind::Other, message, error)
-            })?;
-        manifest::check(&bytes, digest, || format!("the manifest of {what}"))?;
-        Ok(bytes)
-    }
-
-    /// Whether the reference names this manifest in the registry already.
-    fn is_there(&self, digest: &Digest) -> Result<bool, TransferError> {
-        let name = self.reference.manifest_name();
+    /// Whether the name, a tag or a digest, stands for this document in the registry already.
+    fn is_there(&self, name: &str, digest: &Digest) -> Result<bool, TransferError> {
         let url = self.repository.url(&format!("manifests/{name}"));
         let ask = Ask::new(Method::HEAD, url, self.doing()).header(header::ACCEPT, ACCEPTED);
         let response = self.repository.send(&ask)?;
@@ -127,14 +95,50 @@ impl Push<'_> {
         }
     }
 
-    fn send_blobs(&self, manifest: &[u8]) -> Result<Vec<PushedBlob>, TransferError> {
-        let manifest = manifest::read(manifest, &self.reference.familiar())?;
+    /// Sends what the registry lacks: blobs, then the documents, those that others name before these, the root last.
+    fn send(&self, tree: &ImageTree) -> Result<Vec<PushedBlob>, TransferError> {
+        let Some((root, inner)) = tree.documents().split_last() else {
+            return Ok(Vec::new());
+        };
+        let there = parallel::each(inner, self.width, |document, _| {
+            let digest = checked(&document.descriptor)?;
+            self.is_there(&digest.to_string(), &digest)
+        })?;
+        let lacking = inner.iter().zip(there).filter(|(_, there)| !there);
+        let lacking: Vec<&Document> = lacking.map(|(document, _)| document).collect();
+        let blobs = self.send_blobs(&lacking, root)?;
+        let (manifests, indexes): (Vec<&Document>, Vec<&Document>) = lacking
+            .into_iter()
+            .partition(|document| document.links.manifests.is_empty());
+        let by_digest = |document: &Document| {
+            let digest = checked(&document.descriptor)?;
+            self.send_document(document, &digest, &digest.to_string())
+        };
+        parallel::each(&manifests, self.width, |document, _| by_digest(document))?;
+        for index in indexes {
+            by_digest(index)?;
+        }
+        let digest = checked(&root.descriptor)?;
+        self.send_document(root, &digest, &self.reference.manifest_name())?;
+        Ok(blobs)
+    }
+
+    /// Layers that are not to be distributed are not sent.
+    fn send_blobs(
+        &self,
+        documents: &[&Document],
+        root: &Document,
+    ) -> Result<Vec<PushedBlob>, TransferError> {
         let mut parts = Vec::new();
         let mut seen = HashSet::new();
-        for descriptor in manifest.layers().iter().chain([manifest.config()]) {
-            let digest = checked(descriptor)?;
-            if !is_foreign(descriptor) && seen.insert(digest.clone()) {
-                let part = match std::ptr::eq(descriptor, manifest.config()) {
+        for document in documents.iter().copied().chain([root]) {
+            for descriptor in document.links.blobs() {
+                let digest = checked(descriptor)?;
+                if is_nondistributable(descriptor.media_type()) || !seen.insert(digest.clone()) {
+                    continue;
+                }
+                let is_config = document.links.config.as_ref() == Some(descriptor);
+                let part = match is_config && documents.is_empty() {
                     true => "config".to_owned(),
                     false => digest.short().to_owned(),
                 };
@@ -159,13 +163,14 @@ impl Push<'_> {
         })
     }
 
-    fn send_manifest(
+    /// Puts a document under its name, and into the list of those that refer to its subject, if it has one.
+    fn send_document(
         &self,
-        manifest: &Descriptor,
+        document: &Document,
         digest: &Digest,
-        bytes: &[u8],
+        name: &str,
     ) -> Result<(), TransferError> {
-        let name = self.reference.manifest_name();
+        let (manifest, bytes) = (&document.descriptor, document.bytes.as_slice());
         let url = self.repository.url(&format!("manifests/{name}"));
         let ask = Ask::new(Method::PUT, url, self.doing())
             .header(header::CONTENT_TYPE, manifest.media_type().to_string())
@@ -195,14 +200,6 @@ impl Push<'_> {
             }
         }
     }
-}
-
-/// Layers that their makers do not want to be distributed.
-pub(crate) fn is_foreign(descriptor: &Descriptor) -> bool {
-    let media_type = descriptor.media_type();
-    let text = media_type.to_string();
-    Compression::of_layer(media_type).is_some()
-        && (text.contains("nondistributable") || text.contains("foreign"))
 }
 
 fn checked(descriptor: &Descriptor) -> Result<Digest, TransferError> {

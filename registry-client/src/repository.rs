@@ -12,6 +12,7 @@ use crate::auth::{Authorizer, Purpose};
 use crate::challenge::Challenge;
 use crate::endpoint::{Endpoint, resolve};
 use crate::refusal::is_transient;
+use crate::source::unwrapped;
 use crate::transport::{Failure, Head, Payload, Transport};
 
 /// How often one thing is tried.
@@ -366,11 +367,9 @@ impl From<Failure> for Failed {
         match failure {
             Failure::Connection(error) => Self::Connection(error),
             Failure::Source(error) => Self::Otherwise(error),
-            Failure::Reading(error) => Self::Otherwise(TransferError::caused(
-                TransferErrorKind::Corrupt,
-                "reading what is to be pushed",
-                error,
-            )),
+            Failure::Reading(error) => {
+                Self::Otherwise(unwrapped("reading what is to be pushed", error))
+            }
         }
     }
 }
