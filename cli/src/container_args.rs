@@ -203,7 +203,7 @@ impl ContainerArgs {
         let store = context.store()?;
         if self.pull != PullPolicy::Always {
             match store.find(name) {
-                Ok(image) => return Ok((image, name.clone())),
+                Ok(image) => return Ok((self.of_platform(image)?, name.clone())),
                 Err(error) if error.kind() == StoreErrorKind::NotFound => {}
                 Err(error) => return Err(error.into()),
             }
@@ -213,7 +213,15 @@ impl ContainerArgs {
         let progress = progress::reporter(false);
         let lease = store.lease()?;
         let image = ensure_image(&lease, &reference, &platform, self.pull, progress.as_ref())?;
-        Ok((image, name.clone()))
+        Ok((self.of_platform(image)?, name.clone()))
+    }
+
+    /// Of an image that is kept for all platforms the one for the platform that was asked for.
+    fn of_platform(&self, image: Image) -> anyhow::Result<Image> {
+        Ok(match &self.platform {
+            Some(platform) => image.for_platform(platform)?,
+            None => image,
+        })
     }
 
     fn options(&self, engine: &Engine) -> anyhow::Result<ContainerOptions> {

@@ -1,6 +1,7 @@
 //! dhow: builds, ships and runs containers without a daemon.
 
 mod ago;
+mod all_platforms;
 mod container_args;
 mod context;
 mod each;

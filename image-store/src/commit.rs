@@ -47,14 +47,7 @@ impl Lease {
     ) -> Result<Descriptor, StoreError> {
         let id = self.put(config)?;
         let config = descriptor(MediaType::ImageConfig, config.len() as u64, &id);
-        let manifest = ImageManifestBuilder::default()
-            .schema_version(SCHEMA_VERSION)
-            .media_type(MediaType::ImageManifest)
-            .config(config)
-            .layers(layers)
-            .build()
-            .map_err(|error| damaged("a manifest", error))?;
-        self.put_manifest(&manifest)
+        self.put_manifest(&manifest_of(config, layers)?)
     }
 
     pub(crate) fn put_manifest(&self, manifest: &ImageManifest) -> Result<Descriptor, StoreError> {
@@ -97,6 +90,20 @@ impl Store {
         }
         Ok(descriptors)
     }
+}
+
+/// The manifest of an image.
+pub(crate) fn manifest_of(
+    config: Descriptor,
+    layers: Vec<Descriptor>,
+) -> Result<ImageManifest, StoreError> {
+    ImageManifestBuilder::default()
+        .schema_version(SCHEMA_VERSION)
+        .media_type(MediaType::ImageManifest)
+        .config(config)
+        .layers(layers)
+        .build()
+        .map_err(|error| damaged("a manifest", error))
 }
 
 /// A document's bytes: the same for the same content, so maps (labels, volumes) are put in order.

@@ -52,7 +52,7 @@ pub(crate) struct Members<'a> {
 }
 
 /// A file of an archive.
-struct Section<'a> {
+pub(crate) struct Section<'a> {
     archive: &'a File,
     offset: u64,
     left: u64,
@@ -117,7 +117,8 @@ impl<'a> Members<'a> {
         self.open(name).is_ok()
     }
 
-    fn open(&self, name: &str) -> Result<Section<'a>, StoreError> {
+    /// The content of the file of this name.
+    pub(crate) fn open(&self, name: &str) -> Result<Section<'a>, StoreError> {
         let mut next = clean(name);
         for _ in 0..LINKS {
             match self.named.get(&next) {
@@ -135,7 +136,8 @@ impl<'a> Members<'a> {
         Err(damaged(name, "the archive has no such file"))
     }
 
-    fn document(&self, name: &str) -> Result<Vec<u8>, StoreError> {
+    /// The content of a small file.
+    pub(crate) fn document(&self, name: &str) -> Result<Vec<u8>, StoreError> {
         let mut section = self.open(name)?;
         let size = section.left;
         small(&mut section, size, name)
@@ -308,7 +310,7 @@ fn config_name(id: &Digest) -> String {
 
 impl Members<'_> {
     /// The layer as a blob. One that is not compressed is its own DiffId; of a compressed one the digest has to be found.
-    fn layer(&self, name: &str, diff_id: &DiffId) -> Result<Descriptor, StoreError> {
+    pub(crate) fn layer(&self, name: &str, diff_id: &DiffId) -> Result<Descriptor, StoreError> {
         let mut start = Vec::new();
         let section = self.open(name)?;
         let size = section.left;

@@ -1,7 +1,7 @@
 //! Images for several platforms that are kept as a whole under one name.
 
 use dhow_image::{
-    Descriptor, ImageIndex, ImageReference, ImageTree, Platform, is_nondistributable,
+    Descriptor, DocumentKind, ImageIndex, ImageReference, ImageTree, Platform, is_nondistributable,
 };
 
 use crate::blobs::digest_of;
@@ -88,6 +88,34 @@ impl Store {
                 index.digest()
             ))
         })
+    }
+
+    /// Lets `reference` name what was copied into the store: an image, or an index with all its images, of which the one for `platform` is
+    /// run. Durable when it returns.
+    ///
+    /// # Errors
+    /// When it is no image, or a document of it is missing.
+    pub fn tag_root(
+        &self,
+        reference: &ImageReference,
+        root: &Descriptor,
+        platform: &Platform,
+    ) -> Result<Image, StoreError> {
+        let mut image = match DocumentKind::of(root.media_type()) {
+            Some(DocumentKind::Index) => {
+                let mut image = self.image_of_index(root, platform)?;
+                self.tag_whole(reference, image.descriptor(), Some(root))?;
+                image.indexes = vec![(Some(reference.clone()), root.clone())];
+                image
+            }
+            _ => {
+                let image = Image::read(self, root)?;
+                self.tag(reference, root)?;
+                image
+            }
+        };
+        image.references = vec![reference.clone()];
+        Ok(image)
     }
 
     /// The documents of an index and what they name. All documents must be in the store.

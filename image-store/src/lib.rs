@@ -2,6 +2,7 @@
 //!
 //! docs/layout.md tells where everything lies, docs/locks.md who may do what when, docs/promises.md what holds after a crash.
 
+mod archive;
 mod blobs;
 mod cache;
 mod check;
@@ -16,6 +17,7 @@ mod import;
 mod index;
 mod ingest;
 mod layers;
+mod layout;
 mod lease;
 mod load;
 mod locations;
@@ -33,11 +35,13 @@ mod tags;
 mod unpacking;
 mod usage;
 
+pub use archive::{ArchivedImage, open_archive, write_archive};
 pub use check::Flaw;
 pub use collect::Collected;
 pub use error::{StoreError, StoreErrorKind};
 pub use image::Image;
 pub use import::ImportConfig;
+pub use layout::Layout;
 pub use lease::Lease;
 pub use locations::Locations;
 pub use mount::enter_private_mounts;

@@ -1,5 +1,6 @@
 //! `dhow image`: the verbs on images, as a group.
 
+mod copy;
 mod prune;
 
 use std::process::ExitCode;
@@ -20,6 +21,9 @@ pub(crate) struct Args {
 enum Verb {
     /// Build an image from a Dockerfile
     Build(Box<build::Args>),
+    /// Copy an image between registries, OCI layouts, archives and the store, without unpacking it
+    #[command(alias = "cp")]
+    Copy(copy::Args),
     /// Show how an image came about, layer by layer
     History(history::Args),
     /// Make an image from a root file system's tar
@@ -49,6 +53,7 @@ enum Verb {
 pub(crate) fn run(args: Args, context: &Context) -> anyhow::Result<ExitCode> {
     match args.verb {
         Verb::Build(args) => build::run(&args, context),
+        Verb::Copy(args) => copy::run(&args, context),
         Verb::History(args) => history::run(&args, context),
         Verb::Import(args) => import::run(&args, context),
         Verb::Inspect(args) => inspect::run(&args.into(), context),

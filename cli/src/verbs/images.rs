@@ -97,7 +97,7 @@ fn print_table(args: &Args, rows: &[Row<'_>]) {
     let rows = rows.iter().map(|row| {
         let mut cells = vec![row.repository(), row.tag()];
         if args.digests {
-            cells.push(row.image.descriptor().digest().to_string());
+            cells.push(row.digest());
         }
         cells.push(row.id(args.no_trunc));
         cells.push(row.created());
@@ -126,6 +126,26 @@ impl Row<'_> {
         }
     }
 
+    /// The digest of what the name stands for: the manifest, or the index that is kept whole.
+    fn digest(&self) -> String {
+        let index = self.image.index_under(self.name);
+        let named = index.unwrap_or_else(|| self.image.descriptor());
+        named.digest().to_string()
+    }
+
+    /// The platforms that are kept under the name.
+    fn platforms(&self) -> Vec<String> {
+        let config = self.image.config();
+        let own = || format!("{}/{}", config.os(), config.architecture());
+        match self.image.index_under(self.name) {
+            Some(_) => {
+                let all = self.image.platforms().unwrap_or_default();
+                all.iter().map(ToString::to_string).collect()
+            }
+            None => vec![own()],
+        }
+    }
+
     fn created(&self) -> String {
         self.image.created().map_or_else(|| "N/A".to_owned(), ago)
     }
@@ -134,8 +154,9 @@ impl Row<'_> {
         json!({
             "CreatedAt": self.image.created().unwrap_or(""),
             "CreatedSince": self.created(),
-            "Digest": self.image.descriptor().digest().to_string(),
+            "Digest": self.digest(),
             "ID": self.id(false),
+            "Platforms": self.platforms(),
             "Repository": self.repository(),
             "Size": human_size(self.image.size()),
             "Tag": self.tag(),

@@ -130,6 +130,8 @@ fn describe(image: &Image) -> anyhow::Result<Value> {
         "Config": serde_json::to_value(config.config())?,
         "RootFS": { "Type": "layers", "Layers": image.diff_ids() },
         "Descriptor": serde_json::to_value(image.descriptor())?,
+        "Index": image.index(),
+        "Platforms": image.platforms()?.iter().map(ToString::to_string).collect::<Vec<_>>(),
         "Manifest": serde_json::to_value(image.manifest())?,
         "History": serde_json::to_value(config.history())?,
     }))

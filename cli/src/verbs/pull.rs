@@ -5,6 +5,7 @@ use std::process::ExitCode;
 use dhow_image::{ImageReference, Platform, ReferenceError};
 use serde_json::{Value, json};
 
+use crate::all_platforms;
 use crate::context::Context;
 use crate::images::{self, Arrived};
 use crate::progress::{Telling, TellingArgs, bytes, count};
@@ -18,6 +19,9 @@ pub(crate) struct Args {
     /// The platform to choose from an image for several, as OS/ARCHITECTURE[/VARIANT] [default: this machine's]
     #[arg(long, value_name = "PLATFORM")]
     platform: Option<Platform>,
+    /// Keep the images for all platforms under the name, so that they can be pushed, saved and copied together
+    #[arg(short, long, conflicts_with = "platform")]
+    all_platforms: bool,
     #[command(flatten)]
     registry: RegistryArgs,
     /// The image's name: [REGISTRY/]REPOSITORY[:TAG|@DIGEST]
@@ -37,7 +41,11 @@ fn pull(args: &Args, telling: Telling, context: &Context) -> anyhow::Result<Exit
     let client = args.registry.client()?;
     let mut failures = Vec::new();
     for name in registry_args::candidates(&args.name)? {
-        match images::pull(&client, &lease, &name, &platform, progress.as_ref()) {
+        let pull = match args.all_platforms {
+            true => all_platforms::pull,
+            false => images::pull,
+        };
+        match pull(&client, &lease, &name, &platform, progress.as_ref()) {
             Ok(arrived) => {
                 match telling {
                     Telling::Program | Telling::ProgramBeside => {

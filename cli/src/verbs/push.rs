@@ -7,6 +7,7 @@ use dhow_image::ImageReference;
 use dhow_registry_client::Pushed;
 use serde_json::{Value, json};
 
+use crate::all_platforms;
 use crate::context::Context;
 use crate::progress::{Telling, TellingArgs, bytes, count};
 use crate::registry_args::RegistryArgs;
@@ -16,6 +17,9 @@ use crate::registry_args::RegistryArgs;
 pub(crate) struct Args {
     #[command(flatten)]
     telling: TellingArgs,
+    /// Send the images for all platforms that were pulled with --all-platforms or loaded together [default: the one that is run here]
+    #[arg(short, long)]
+    all_platforms: bool,
     #[command(flatten)]
     registry: RegistryArgs,
     /// The image's name, which says where to: [REGISTRY/]REPOSITORY[:TAG]
@@ -38,8 +42,13 @@ fn push(args: &Args, telling: Telling, context: &Context) -> anyhow::Result<Exit
         )
     })?;
     let progress = telling.reporter();
-    let image = store.distributable(&lease, &image, progress.as_ref())?;
-    let manifest = image.descriptor();
+    let manifest = &all_platforms::to_send(
+        &lease,
+        &image,
+        Some(name),
+        args.all_platforms,
+        progress.as_ref(),
+    )?;
     let pushed = args.registry.client()?.push(
         name,
         manifest,

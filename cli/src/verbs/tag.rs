@@ -22,6 +22,6 @@ pub(crate) fn run(args: &Args, context: &Context) -> anyhow::Result<ExitCode> {
     );
     let store = context.store()?;
     let image = store.find(&args.image)?;
-    store.tag(&args.name, image.descriptor())?;
+    store.tag_whole(&args.name, image.descriptor(), image.index())?;
     Ok(ExitCode::SUCCESS)
 }

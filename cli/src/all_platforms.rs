@@ -1,0 +1,80 @@
+//! Images for several platforms that go and come together.
+
+use dhow_image::{
+    BlobLocations as _, Descriptor, DocumentKind, ImageReference, Platform, Progress,
+};
+use dhow_image_store::{Image, Lease};
+use dhow_registry_client::Client;
+
+use crate::images::{self, Arrived};
+
+/// Pulls what the store lacks of the images for all platforms, and names them together. What is one image at the registry is pulled as
+/// any other.
+pub(crate) fn pull(
+    client: &Client,
+    lease: &Lease,
+    reference: &ImageReference,
+    platform: &Platform,
+    progress: &dyn Progress,
+) -> anyhow::Result<Arrived> {
+    let store = lease.store();
+    let resolved = client.resolve(reference)?;
+    let index = &resolved.descriptor;
+    if DocumentKind::of(index.media_type()) != Some(DocumentKind::Index) {
+        return images::pull(client, lease, reference, platform, progress);
+    }
+    let digest = index.digest().to_string();
+    if let Ok(Some(image)) = store.image(reference)
+        && image.index() == Some(index)
+        && store.is_whole(index)?
+    {
+        return Ok(Arrived {
+            image,
+            digest,
+            pulled: None,
+        });
+    }
+    let pulled = client.pull_all_platforms(reference, &resolved, platform, lease, progress)?;
+    let image = store.tag_root(reference, index, platform)?;
+    let locations = store.locations();
+    for blob in &pulled.blobs {
+        locations.note(reference.registry(), reference.repository(), blob);
+    }
+    Ok(Arrived {
+        image,
+        digest,
+        pulled: Some(pulled),
+    })
+}
+
+/// What of an image of the store is sent elsewhere, ready to be sent: its index where `all` are wanted, else its own manifest.
+pub(crate) fn to_send(
+    lease: &Lease,
+    image: &Image,
+    name: Option<&ImageReference>,
+    all: bool,
+    progress: &dyn Progress,
+) -> anyhow::Result<Descriptor> {
+    let title = || name.map_or_else(|| image.id().short().to_owned(), ImageReference::familiar);
+    match (image.index_under(name).or_else(|| image.index()), all) {
+        (Some(index), true) => {
+            lease.hold_index(index)?;
+            return Ok(index.clone());
+        }
+        (Some(_), false) => progress.note(&format!(
+            "{} is here for several platforms; only {}/{} goes; --all-platforms takes all",
+            title(),
+            image.config().os(),
+            image.config().architecture()
+        )),
+        (None, true) => progress.note(&format!(
+            "{} is here for {}/{} only",
+            title(),
+            image.config().os(),
+            image.config().architecture()
+        )),
+        (None, false) => {}
+    }
+    let ready = lease.store().distributable(lease, image, progress)?;
+    Ok(ready.descriptor().clone())
+}
