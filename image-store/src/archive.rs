@@ -18,8 +18,8 @@ use crate::StoreError;
 use crate::blobs::digest_of;
 use crate::commit::{document, manifest_of};
 use crate::docker_archive::Members;
-use crate::error::{damaged, io as io_error};
-use crate::layout::{chosen, entries};
+use crate::error::io as io_error;
+use crate::layout::{broken, chosen, entries};
 use crate::lease::descriptor;
 use crate::load::reading;
 use crate::save::{ArchiveForm, REF_NAME, append, append_whole, writing};
@@ -79,7 +79,7 @@ impl<'a> ArchivedImage<'a> {
             )));
         }
         let index: Value = serde_json::from_slice(&members.document(listed)?)
-            .map_err(|error| damaged(listed, error))?;
+            .map_err(|error| broken(listed, error))?;
         match form {
             ArchiveForm::Oci => Ok(Self {
                 root: chosen(&entries(&index, listed)?, name, path)?,
@@ -106,14 +106,14 @@ impl<'a> ArchivedImage<'a> {
         let entry = listed_entry(list, name, path)?;
         let text = |value: &Value| value.as_str().map(str::to_owned);
         let config_name = text(&entry["Config"])
-            .ok_or_else(|| damaged("manifest.json", "an image has no config"))?;
+            .ok_or_else(|| broken("manifest.json", "an image has no config"))?;
         let config_bytes = members.document(&config_name)?;
         let config: ImageConfiguration =
-            serde_json::from_slice(&config_bytes).map_err(|error| damaged(&config_name, error))?;
+            serde_json::from_slice(&config_bytes).map_err(|error| broken(&config_name, error))?;
         let names = entry["Layers"].as_array().cloned().unwrap_or_default();
         let diff_ids = config.rootfs().diff_ids();
         if diff_ids.len() != names.len() {
-            return Err(damaged(
+            return Err(broken(
                 &config_name,
                 "it and manifest.json disagree on the image's layers",
             ));
@@ -121,8 +121,8 @@ impl<'a> ArchivedImage<'a> {
         let mut files = HashMap::new();
         let mut layers = Vec::new();
         for (name, diff_id) in names.iter().zip(diff_ids) {
-            let name = text(name).ok_or_else(|| damaged("manifest.json", "a layer has no name"))?;
-            let diff_id = diff_id.parse().map_err(|error| damaged(diff_id, error))?;
+            let name = text(name).ok_or_else(|| broken("manifest.json", "a layer has no name"))?;
+            let diff_id = diff_id.parse().map_err(|error| broken(diff_id, error))?;
             let layer = members.layer(&name, &diff_id)?;
             files.insert(digest_of(&layer)?, name);
             layers.push(layer);
@@ -262,7 +262,7 @@ impl Writing<'_> {
         append(&mut tar, "oci-layout", br#"{"imageLayoutVersion":"1.0.0"}"#)?;
         let mut entry = match self.tree.documents().last() {
             Some(root) => serde_json::to_value(&root.descriptor)
-                .map_err(|error| damaged("a descriptor", error))?,
+                .map_err(|error| broken("a descriptor", error))?,
             None => Value::Null,
         };
         if let Some(name) = self.name {
@@ -302,9 +302,9 @@ impl Writing<'_> {
             return Err(refused("holds images, and this is none"));
         };
         let id = digest_of(config)?;
-        let bytes = read_document(self.source, config).map_err(|error| damaged(&id, error))?;
+        let bytes = read_document(self.source, config).map_err(|error| broken(&id, error))?;
         let parsed: ImageConfiguration =
-            serde_json::from_slice(&bytes).map_err(|error| damaged(&id, error))?;
+            serde_json::from_slice(&bytes).map_err(|error| broken(&id, error))?;
         let diff_ids = parsed.rootfs().diff_ids();
         if diff_ids.len() != links.layers.len() {
             return Err(refused("holds images, and this is none"));
@@ -312,7 +312,7 @@ impl Writing<'_> {
         let mut tar = tar::Builder::new(BufWriter::with_capacity(256 * 1024, file));
         let mut names: Vec<String> = Vec::new();
         for (layer, diff_id) in links.layers.iter().zip(diff_ids) {
-            let diff_id: Digest = diff_id.parse().map_err(|error| damaged(diff_id, error))?;
+            let diff_id: Digest = diff_id.parse().map_err(|error| broken(diff_id, error))?;
             let name = format!("{}.tar", diff_id.hex());
             if !names.contains(&name) {
                 let (content, size) = self.inflated(layer, &diff_id, directory)?;
@@ -336,8 +336,8 @@ impl Writing<'_> {
         let body = self
             .source
             .open(blob, 0)
-            .map_err(|error| damaged(&digest, error))?;
-        CheckedReader::new(body.reader, blob).map_err(|error| damaged(&digest, error))
+            .map_err(|error| broken(&digest, error))?;
+        CheckedReader::new(body.reader, blob).map_err(|error| broken(&digest, error))
     }
 
     /// The layer's tar in a file without a name: its size has to be known before it is written.
@@ -348,7 +348,7 @@ impl Writing<'_> {
         directory: &Path,
     ) -> Result<(File, u64), StoreError> {
         let mut content = io::BufReader::with_capacity(128 * 1024, self.checked(layer)?);
-        let start = io::BufRead::fill_buf(&mut content).map_err(|error| damaged(diff_id, error))?;
+        let start = io::BufRead::fill_buf(&mut content).map_err(|error| broken(diff_id, error))?;
         let mut tar: Box<dyn Read + '_> = match Compression::of_bytes(start) {
             Compression::None => Box::new(content),
             Compression::Gzip => Box::new(flate2::bufread::MultiGzDecoder::new(content)),
@@ -362,7 +362,7 @@ impl Writing<'_> {
         loop {
             let count = tar
                 .read(&mut buffer)
-                .map_err(|error| damaged(diff_id, error))?;
+                .map_err(|error| broken(diff_id, error))?;
             if count == 0 {
                 break;
             }

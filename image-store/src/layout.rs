@@ -9,13 +9,13 @@ use dhow_image::{
     Begun, BlobBody, BlobSink, BlobSource, BlobWriter, CheckedReader, Descriptor, Digest, Hasher,
     TransferError, TransferErrorKind, Want,
 };
-use rustix::fs::{FlockOperation, Mode, OFlags, ResolveFlags};
+use rustix::fs::{AtFlags, FlockOperation, Mode, OFlags, ResolveFlags};
 use rustix::io::Errno;
 use serde_json::{Value, json};
 
 use crate::StoreError;
 use crate::blobs::digest_of;
-use crate::error::{damaged, io as io_error};
+use crate::error::io as io_error;
 use crate::index::plain;
 use crate::save::{IMAGE_NAME, REF_NAME};
 use crate::store::{flock, random_name};
@@ -50,7 +50,7 @@ impl Layout {
             )));
         };
         let mark: Value =
-            serde_json::from_slice(&mark).map_err(|error| damaged(layout.named(MARK.0), error))?;
+            serde_json::from_slice(&mark).map_err(|error| broken(layout.named(MARK.0), error))?;
         let version = mark["imageLayoutVersion"].as_str().unwrap_or_default();
         if !version.starts_with("1.") {
             return Err(StoreError::Invalid(format!(
@@ -109,30 +109,29 @@ impl Layout {
     pub fn put(&self, tag: Option<&str>, root: &Descriptor) -> Result<(), StoreError> {
         let _lock = self.lock()?;
         let mut index = self.index()?;
-        let mut entry =
-            serde_json::to_value(plain(root)).map_err(|e| damaged("a descriptor", e))?;
+        let mut entry = serde_json::to_value(plain(root)).map_err(|e| broken("a descriptor", e))?;
         if let Some(tag) = tag {
             entry["annotations"] = json!({ REF_NAME: tag });
         }
         let Value::Array(all) = &mut index["manifests"] else {
-            return Err(damaged(self.named(INDEX), "it has no list of manifests"));
+            return Err(broken(self.named(INDEX), "it has no list of manifests"));
         };
         all.retain(|old| match tag {
             Some(tag) => old["annotations"][REF_NAME] != tag,
             None => old["annotations"][REF_NAME].is_string() || old["digest"] != entry["digest"],
         });
         all.push(entry);
-        let bytes = serde_json::to_vec(&index).map_err(|error| damaged(INDEX, error))?;
+        let bytes = serde_json::to_vec(&index).map_err(|error| broken(INDEX, error))?;
         self.replace(INDEX, &bytes)?;
         // It stays as long as somebody else's parts are in it.
-        let _ = rustix::fs::unlinkat(&self.directory, PARTS, rustix::fs::AtFlags::REMOVEDIR);
+        let _ = rustix::fs::unlinkat(&self.directory, PARTS, AtFlags::REMOVEDIR);
         Ok(())
     }
 
     fn index(&self) -> Result<Value, StoreError> {
         match self.small(INDEX)? {
             Some(bytes) => {
-                serde_json::from_slice(&bytes).map_err(|error| damaged(self.named(INDEX), error))
+                serde_json::from_slice(&bytes).map_err(|error| broken(self.named(INDEX), error))
             }
             None => Ok(json!({
                 "schemaVersion": 2,
@@ -181,7 +180,7 @@ impl Layout {
         let found = file.metadata().map_err(io_error("looking at", &path))?;
         match found.is_file() {
             true => Ok(Some((file, found.len()))),
-            false => Err(damaged(path.display(), "it is no file")),
+            false => Err(broken(path.display(), "it is no file")),
         }
     }
 
@@ -190,7 +189,7 @@ impl Layout {
             return Ok(None);
         };
         if size > LARGEST {
-            return Err(damaged(
+            return Err(broken(
                 self.named(name),
                 "it is larger than any such document",
             ));
@@ -215,7 +214,7 @@ impl Layout {
             Ok(())
         })();
         done.map_err(|error: io::Error| {
-            let _ = rustix::fs::unlinkat(&self.directory, &temporary, rustix::fs::AtFlags::empty());
+            let _ = rustix::fs::unlinkat(&self.directory, &temporary, AtFlags::empty());
             io_error("writing", path)(error)
         })
     }
@@ -262,7 +261,7 @@ impl Layout {
             flock(&part, FlockOperation::LockExclusive).map_err(io_error("locking", &path))?;
             // It may have become the blob while it was waited for.
             let held = rustix::fs::fstat(&part).map_err(io_error("looking at", &path))?;
-            let flags = rustix::fs::AtFlags::SYMLINK_NOFOLLOW;
+            let flags = AtFlags::SYMLINK_NOFOLLOW;
             if rustix::fs::statat(&parts, &name, flags).is_ok_and(|now| now.st_ino == held.st_ino) {
                 return Ok((parts, name, part));
             }
@@ -285,7 +284,7 @@ impl Layout {
 
 impl BlobSource for Layout {
     fn open(&self, descriptor: &Descriptor, offset: u64) -> Result<BlobBody<'_>, TransferError> {
-        let digest = digest_of(descriptor)?;
+        let digest = digest_of(descriptor).map_err(reading)?;
         let Some((mut file, size)) = self.file(&blob_name(&digest)).map_err(reading)? else {
             return Err(TransferError::new(
                 TransferErrorKind::NotFound,
@@ -303,7 +302,7 @@ impl BlobSource for Layout {
             ));
         }
         file.seek(SeekFrom::Start(offset))
-            .map_err(io_error("reading", &self.path))?;
+            .map_err(|error| reading(io_error("reading", &self.path)(error)))?;
         let reader: Box<dyn Read + Send> = match offset {
             0 => Box::new(CheckedReader::new(file, descriptor).map_err(|error| {
                 TransferError::caused(TransferErrorKind::Corrupt, "reading a blob", error)
@@ -316,12 +315,22 @@ impl BlobSource for Layout {
 
 impl BlobSink for Layout {
     fn begin(&self, descriptor: &Descriptor, _want: &Want) -> Result<Begun<'_>, TransferError> {
+        Ok(match self.begin_blob(descriptor).map_err(keeping)? {
+            Some(writer) => Begun::Write(Box::new(writer)),
+            None => Begun::Present,
+        })
+    }
+}
+
+impl Layout {
+    /// What takes the blob; none where it is there.
+    fn begin_blob(&self, descriptor: &Descriptor) -> Result<Option<Writer<'_>>, StoreError> {
         let digest = digest_of(descriptor)?;
         let (parts, name, mut part) = self.part(&digest)?;
         if self.has(descriptor, &digest)? {
             // Nobody needs the part any more.
-            let _ = rustix::fs::unlinkat(&parts, &name, rustix::fs::AtFlags::empty());
-            return Ok(Begun::Present);
+            let _ = rustix::fs::unlinkat(&parts, &name, AtFlags::empty());
+            return Ok(None);
         }
         let mut hasher = Hasher::new(digest.algorithm());
         let path = self.path.join(PARTS).join(&name);
@@ -331,7 +340,7 @@ impl BlobSink for Layout {
             hasher = Hasher::new(digest.algorithm());
             offset = 0;
         }
-        Ok(Begun::Write(Box::new(Writer {
+        Ok(Some(Writer {
             layout: self,
             size: descriptor.size(),
             digest,
@@ -340,7 +349,7 @@ impl BlobSink for Layout {
             part,
             hasher,
             offset,
-        })))
+        }))
     }
 }
 
@@ -399,21 +408,27 @@ impl BlobWriter for Writer<'_> {
                 ),
             ));
         }
+        self.publish().map_err(keeping)
+    }
+}
+
+impl Writer<'_> {
+    /// Gives the part its name as a blob.
+    fn publish(&self) -> Result<(), StoreError> {
         let path = self.layout.path.join(blob_name(&self.digest));
         let directory = format!("blobs/{}", self.digest.algorithm().name());
         let blobs = self.layout.directory(&directory)?;
         self.part.sync_all().map_err(io_error("syncing", &path))?;
         rustix::fs::renameat(&self.parts, &self.name, blobs.as_fd(), self.digest.hex())
             .and_then(|()| rustix::fs::fsync(&blobs))
-            .map_err(io_error("writing", path))?;
-        Ok(())
+            .map_err(io_error("writing", path))
     }
 }
 
 /// The entries of an index.
 pub(crate) fn entries(index: &Value, what: &str) -> Result<Vec<Descriptor>, StoreError> {
     let entries = index.get("manifests").cloned().unwrap_or_default();
-    serde_json::from_value(entries).map_err(|error| damaged(what, error))
+    serde_json::from_value(entries).map_err(|error| broken(what, error))
 }
 
 /// The one that is asked for.
@@ -479,4 +494,14 @@ fn hash(file: &mut File, hasher: &mut Hasher) -> io::Result<u64> {
 /// An error of what is read is no error of the store.
 fn reading(error: StoreError) -> TransferError {
     TransferError::caused(TransferErrorKind::Corrupt, "reading the layout", error)
+}
+
+fn keeping(error: StoreError) -> TransferError {
+    TransferError::caused(TransferErrorKind::Other, "writing to the layout", error)
+}
+
+/// A file of somebody else's that is not as it should be.
+pub(crate) fn broken(what: impl ToString, reason: impl ToString) -> StoreError {
+    let (what, reason) = (what.to_string(), reason.to_string());
+    StoreError::Invalid(format!("{what} is damaged: {reason}"))
 }

@@ -160,6 +160,15 @@ struct Loader<'a> {
     layers: HashMap<Digest, (Descriptor, Want)>,
 }
 
+/// An entry of an archive's index.
+struct Named {
+    name: Option<ImageReference>,
+    /// The image for this machine.
+    manifest: Option<Descriptor>,
+    /// Where the entry is for several platforms, all of them.
+    index: Option<Descriptor>,
+}
+
 impl Loader<'_> {
     fn entry(&mut self, path: &str, size: u64, content: &mut dyn Read) -> Result<(), StoreError> {
         if path == "index.json" {
@@ -194,7 +203,7 @@ impl Loader<'_> {
         if self.documents > ANNOUNCED {
             return Ok(());
         }
-        for (_, manifest) in self.images() {
+        for manifest in self.images().into_iter().filter_map(|named| named.manifest) {
             if self.layers.len() > ANNOUNCED_LAYERS {
                 return Ok(());
             }
@@ -250,13 +259,23 @@ impl Loader<'_> {
             ));
         }
         let mut loaded = Vec::new();
-        for (name, manifest) in self.images() {
-            let image = Image::read(self.store, &manifest)?;
+        for named in self.images() {
+            // Docker writes indexes of which it has only some images.
+            let index = match named.index {
+                Some(index) if self.store.is_whole(&index)? => Some(index),
+                _ => None,
+            };
+            let image = match (&named.manifest, &index) {
+                (Some(manifest), _) => Image::read(self.store, manifest)?,
+                (None, Some(index)) => self.store.image_of_index(index, &Platform::host())?,
+                (None, None) => continue,
+            };
             self.lease
                 .ensure_layers(&image.diff_ids, image.manifest.layers())?;
+            let (name, index) = (named.name, index.as_ref());
             match &name {
-                Some(name) => self.store.tag(name, &manifest)?,
-                None => self.store.keep(&manifest)?,
+                Some(name) => self.store.tag_whole(name, &image.descriptor, index)?,
+                None => self.store.keep_whole(&image.descriptor, index)?,
             }
             loaded.push((name, image));
         }
@@ -269,22 +288,26 @@ impl Loader<'_> {
         Ok(loaded)
     }
 
-    /// The manifests that the index names, each with its name; of an image for several platforms, this machine's.
-    fn images(&self) -> Vec<(Option<ImageReference>, Descriptor)> {
+    /// What the archive's index names.
+    fn images(&self) -> Vec<Named> {
         let mut found = Vec::new();
-        for named in self.index.iter().flat_map(ImageIndex::manifests) {
-            let name = name_of(named);
-            match DocumentKind::of(named.media_type()) {
-                Some(DocumentKind::Manifest) => found.push((name, plain(named))),
+        for entry in self.index.iter().flat_map(ImageIndex::manifests) {
+            let name = name_of(entry);
+            match DocumentKind::of(entry.media_type()) {
+                Some(DocumentKind::Manifest) => found.push(Named {
+                    name,
+                    manifest: Some(plain(entry)),
+                    index: None,
+                }),
                 Some(DocumentKind::Index) => {
-                    let inner = self.document::<ImageIndex>(named).ok().flatten();
-                    let host = Platform::host();
-                    let fits = |d: &&Descriptor| {
-                        let platform = d.platform().as_ref();
-                        platform.is_some_and(|platform| host.accepts(&platform.into()))
-                    };
-                    let inner = inner.as_ref().map(|i| i.manifests().iter().find(fits));
-                    found.extend(inner.flatten().map(|manifest| (name, plain(manifest))));
+                    let inner = self.document::<ImageIndex>(entry).ok().flatten();
+                    let inner = inner.as_ref().map(ImageIndex::manifests);
+                    let chosen = inner.and_then(|inner| Platform::host().choose(inner));
+                    found.push(Named {
+                        name,
+                        manifest: chosen.map(plain),
+                        index: Some(plain(entry)),
+                    });
                 }
                 None => {}
             }

@@ -3,13 +3,16 @@
 use std::collections::{BTreeMap, HashSet};
 use std::io::{self, Read, Write};
 
-use dhow_image::{BlobSource as _, Descriptor, Digest, ImageReference, Progress, Reported, Silent};
+use dhow_image::{
+    BlobSource as _, Descriptor, Digest, ImageReference, ImageTree, Progress, Reported, Silent,
+};
 use oci_spec::image::{ImageIndexBuilder, MediaType, SCHEMA_VERSION};
 use serde_json::json;
 
 use crate::blobs::digest_of;
 use crate::commit::document;
 use crate::error::damaged;
+use crate::index::plain;
 use crate::{Image, Store, StoreError};
 
 /// The annotation for the name, of the image specification.
@@ -53,8 +56,13 @@ impl Store {
         progress: &dyn Progress,
     ) -> Result<(), StoreError> {
         let lease = self.lease()?;
+        let mut trees = Vec::new();
         for image in images {
             lease.hold(image)?;
+            for (_, index) in &image.indexes {
+                lease.hold_index(index)?;
+                trees.push(self.tree(index)?);
+            }
         }
         let mut tar = tar::Builder::new(out);
         append(&mut tar, "oci-layout", br#"{"imageLayoutVersion":"1.0.0"}"#)?;
@@ -67,7 +75,11 @@ impl Store {
                 self.append_blob(&mut tar, blob, &mut written, &Silent)?;
             }
         }
-        for layer in images.iter().flat_map(|image| image.manifest.layers()) {
+        for document in trees.iter().flat_map(ImageTree::documents) {
+            self.append_blob(&mut tar, &document.descriptor, &mut written, &Silent)?;
+        }
+        let layers = images.iter().flat_map(|image| image.manifest.layers());
+        for layer in layers.chain(trees.iter().flat_map(ImageTree::blobs)) {
             self.append_blob(&mut tar, layer, &mut written, progress)?;
         }
         let mut out = tar.into_inner().map_err(writing)?;
@@ -126,10 +138,12 @@ fn index(images: &[Image]) -> Result<Vec<u8>, StoreError> {
     let mut manifests = Vec::new();
     for image in images {
         if image.references.is_empty() {
-            manifests.push(image.descriptor.clone());
+            let index = image.index_under(None);
+            manifests.push(plain(index.unwrap_or(&image.descriptor)));
         }
         for reference in &image.references {
-            let mut named = image.descriptor.clone();
+            let index = image.index_under(Some(reference));
+            let mut named = plain(index.unwrap_or(&image.descriptor));
             let tag = reference.tag().unwrap_or("latest").to_owned();
             let annotations = [(REF_NAME, tag), (IMAGE_NAME, reference.to_string())];
             let annotations = annotations.map(|(key, value)| (key.to_owned(), value));

@@ -293,6 +293,52 @@ impl Registry {
         self.ask("PUT", &path, &kind, &manifest).expect(201);
         sha256(&manifest)
     }
+
+    /// Pushes an image for several platforms, past dhow: an index with an image for each architecture (of these layers) and an artifact
+    /// that refers to the first; the index's bytes and digest.
+    ///
+    /// # Panics
+    /// When it is refused.
+    #[track_caller]
+    pub fn push_index(
+        &self,
+        repository: &str,
+        tag: &str,
+        platforms: &[(&str, Vec<Vec<u8>>)],
+    ) -> (Vec<u8>, String) {
+        let put = |name: &str, kind: &str, bytes: &[u8]| {
+            let path = format!("/v2/{repository}/manifests/{name}");
+            let kind = [("Content-Type", kind)];
+            self.ask("PUT", &path, &kind, bytes).expect(201);
+        };
+        let mut entries: Vec<serde_json::Value> = Vec::new();
+        for (architecture, layers) in platforms {
+            let (config, manifest) = image_for(architecture, layers);
+            for blob in layers.iter().chain([&config]) {
+                self.push_blob(repository, blob);
+            }
+            put(&sha256(&manifest), MANIFEST, &manifest);
+            let mut entry = descriptor(MANIFEST, &manifest);
+            entry["platform"] = serde_json::json!({ "os": "linux", "architecture": architecture });
+            entries.push(entry);
+        }
+        let statement = br#"{"predicateType":"test"}"#;
+        self.push_blob(repository, statement);
+        self.push_blob(repository, b"{}");
+        let artifact = artifact(statement, &entries[0]);
+        put(&sha256(&artifact), MANIFEST, &artifact);
+        let mut entry = descriptor(MANIFEST, &artifact);
+        entry["platform"] = serde_json::json!({ "os": "unknown", "architecture": "unknown" });
+        entries.push(entry);
+        let index = serde_json::json!({
+            "schemaVersion": 2, "mediaType": INDEX, "manifests": entries,
+            "annotations": { "org.example.kept": "as it is" },
+        });
+        let index = index.to_string().into_bytes();
+        put(tag, INDEX, &index);
+        let digest = sha256(&index);
+        (index, digest)
+    }
 }
 
 impl Drop for Registry {
@@ -409,11 +455,32 @@ pub fn manifest(config: &[u8], layers: &[&[u8]]) -> Vec<u8> {
     .into_bytes()
 }
 
+/// A manifest that is no image but a statement about `subject`.
+pub fn artifact(statement: &[u8], subject: &serde_json::Value) -> Vec<u8> {
+    serde_json::json!({
+        "schemaVersion": 2,
+        "mediaType": MANIFEST,
+        "artifactType": "application/vnd.example.statement",
+        "config": descriptor("application/vnd.oci.empty.v1+json", b"{}"),
+        "layers": [descriptor("application/vnd.in-toto+json", statement)],
+        "subject": {
+            "mediaType": subject["mediaType"], "digest": subject["digest"], "size": subject["size"],
+        },
+    })
+    .to_string()
+    .into_bytes()
+}
+
 /// The config and manifest of an image whose layers are tars.
 pub fn image(layers: &[Vec<u8>]) -> (Vec<u8>, Vec<u8>) {
+    image_for("amd64", layers)
+}
+
+/// The same for an architecture.
+pub fn image_for(architecture: &str, layers: &[Vec<u8>]) -> (Vec<u8>, Vec<u8>) {
     let diff_ids: Vec<String> = layers.iter().map(|layer| sha256(layer)).collect();
     let config = serde_json::json!({
-        "architecture": "amd64", "os": "linux", "config": {},
+        "architecture": architecture, "os": "linux", "config": {},
         "rootfs": { "type": "layers", "diff_ids": diff_ids },
     });
     let config = config.to_string().into_bytes();

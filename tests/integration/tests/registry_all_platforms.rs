@@ -1,0 +1,232 @@
+//! Images for several platforms as wholes: pulled, kept, named, pushed, saved and loaded with `--all-platforms`.
+
+use dhow_integration_tests::registry::{self, Registry};
+use dhow_integration_tests::{Sandbox, base_image};
+use serde_json::Value;
+
+/// Images for two platforms that tell which they are.
+fn platforms() -> Vec<(&'static str, Vec<Vec<u8>>)> {
+    let base = fs_err::read(base_image("busybox")).expect("busybox");
+    let which = |name: &str| registry::tar("which", name.as_bytes());
+    vec![
+        ("arm64", vec![base.clone(), which("arm64")]),
+        ("amd64", vec![base, which("amd64")]),
+    ]
+}
+
+/// Images of small layers.
+fn small() -> Vec<(&'static str, Vec<Vec<u8>>)> {
+    let layer = |name: &str| registry::tar(name, &[b'x'; 20_000]);
+    vec![
+        ("s390x", vec![layer("shared"), layer("s390x")]),
+        ("amd64", vec![layer("shared"), layer("amd64")]),
+        ("riscv64", vec![layer("riscv64")]),
+    ]
+}
+
+/// Asserts that a registry has all that an index of another names, byte for byte.
+#[track_caller]
+fn same_everywhere(from: &Registry, to: &Registry, repository: &str, index: &[u8]) {
+    let index: Value = serde_json::from_slice(index).expect("an index");
+    for entry in index["manifests"].as_array().expect("manifests") {
+        let digest = entry["digest"].as_str().expect("a digest");
+        let found = to.get(&format!("/v2/{repository}/manifests/{digest}"));
+        found.expect(200);
+        assert_eq!(
+            found.body,
+            from.get(&format!("/v2/app/manifests/{digest}")).body
+        );
+        let manifest = found.json();
+        let layers = manifest["layers"].as_array().expect("layers").iter();
+        for blob in layers.chain([&manifest["config"]]) {
+            let digest = blob["digest"].as_str().expect("a digest");
+            let found = to.get(&format!("/v2/{repository}/blobs/{digest}"));
+            assert_eq!(registry::sha256(&found.expect(200).body), digest);
+        }
+    }
+}
+
+fn last_line(text: &str) -> &str {
+    text.lines().last().unwrap_or_default()
+}
+
+#[test]
+fn all_platforms_come_and_go_byte_for_byte() {
+    let (from, to) = (Registry::embedded(), Registry::debian());
+    let (index, digest) = from.push_index("app", "1", &small());
+    let sandbox = Sandbox::new();
+    let name = format!("{}/app:1", from.address());
+    let pulled = sandbox.dhow(["pull", "--all-platforms", &name]).ok();
+    assert!(pulled.contains(&format!("Digest: {digest}")), "{pulled}");
+    let again = sandbox.dhow(["pull", "--all-platforms", &name]).ok();
+    assert!(again.contains("up to date"), "{again}");
+    // A plain pull finds its own platform's image and leaves the others alone.
+    let plain = sandbox.dhow(["pull", &name]).ok();
+    assert!(plain.contains("up to date"), "{plain}");
+
+    let row = sandbox.dhow(["images", "--format", "json"]).ok();
+    let row: Value = serde_json::from_str(&row).expect("one row");
+    assert_eq!(row["Digest"], digest.as_str());
+    let all = ["linux/s390x", "linux/amd64", "linux/riscv64"];
+    assert_eq!(row["Platforms"], serde_json::json!(all));
+    let format = "{{.Architecture}} {{.Index.digest}}";
+    let shown = sandbox.dhow(["inspect", "-f", format, &name]).ok();
+    assert_eq!(shown, format!("amd64 {digest}"));
+
+    // Another name stands for all of it, too, and outlives the first.
+    let other = format!("{}/team/app:2", to.address());
+    sandbox.dhow(["tag", &name, &other]).ok();
+    sandbox.dhow(["rmi", &name]).ok();
+    sandbox.dhow(["system", "prune", "-f"]).ok();
+    assert_eq!(sandbox.dhow(["system", "check"]).ok(), "0 damaged, 0 left");
+    let pushed = sandbox.dhow(["push", "--all-platforms", &other]).ok();
+    assert!(pushed.contains(&format!("2: digest: {digest}")), "{pushed}");
+    let found = to.ask(
+        "GET",
+        "/v2/team/app/manifests/2",
+        &[("Accept", registry::INDEX)],
+        b"",
+    );
+    assert_eq!(found.body, index);
+    same_everywhere(&from, &to, "team/app", &index);
+    let again = sandbox.dhow(["push", "--all-platforms", &other]).ok();
+    assert!(last_line(&again).ends_with(" in 1 request"), "{again}");
+
+    // Within one registry blobs are mounted.
+    let third = format!("{}/third:1", to.address());
+    sandbox.dhow(["tag", &other, &third]).ok();
+    let pushed = sandbox.dhow(["push", "--all-platforms", &third]);
+    assert!(
+        pushed.stderr.contains("mounted from team/app"),
+        "{}",
+        pushed.stderr
+    );
+    assert!(!pushed.stderr.contains(": pushed"), "{}", pushed.stderr);
+    pushed.ok();
+
+    // Without the last name all of it goes.
+    sandbox.dhow(["rmi", &other, &third]).ok();
+    let left = fs_err::read_dir(sandbox.path("root/blobs/sha256")).expect("blobs");
+    assert_eq!(left.count(), 0);
+}
+
+#[test]
+fn what_is_pulled_for_one_platform_is_pushed_for_one() {
+    let (from, to) = (Registry::embedded(), Registry::embedded());
+    from.push_index("app", "1", &small());
+    let sandbox = Sandbox::new();
+    let name = format!("{}/app:1", from.address());
+    let other = format!("{}/app:1", to.address());
+    sandbox.dhow(["pull", "-q", &name]).ok();
+    sandbox.dhow(["tag", &name, &other]).ok();
+    let pushed = sandbox.dhow(["push", "-a", &other]);
+    assert!(
+        pushed.stderr.contains("is here for linux/amd64 only"),
+        "{}",
+        pushed.stderr
+    );
+    pushed.ok();
+    let manifest = to.get("/v2/app/manifests/1").json();
+    assert_eq!(manifest["mediaType"], registry::MANIFEST);
+
+    // And of all platforms one goes where all are not asked for.
+    sandbox.dhow(["pull", "-q", "--all-platforms", &name]).ok();
+    sandbox.dhow(["tag", &name, &other]).ok();
+    let pushed = sandbox.dhow(["push", &other]);
+    assert!(
+        pushed.stderr.contains("--all-platforms takes all"),
+        "{}",
+        pushed.stderr
+    );
+    pushed.ok();
+    assert_eq!(to.get("/v2/app/manifests/1").json(), manifest);
+}
+
+#[test]
+fn containers_run_the_platform_that_is_asked_for() {
+    let registry = Registry::embedded();
+    registry.push_index("app", "1", &platforms());
+    let sandbox = Sandbox::new();
+    let name = format!("{}/app:1", registry.address());
+    sandbox.dhow(["pull", "-q", "--all-platforms", &name]).ok();
+    // The kernel runs both: busybox is this machine's in each.
+    let own = sandbox.dhow(["run", "--rm", &name, "cat", "/which"]).ok();
+    assert_eq!(own, "amd64");
+    let platform = ["run", "--rm", "--platform", "linux/arm64"];
+    let args = platform.iter().copied().chain([&*name, "cat", "/which"]);
+    assert_eq!(sandbox.dhow(args).ok(), "arm64");
+    let args = ["create", "--platform", "linux/s390x", &name];
+    let said = sandbox.dhow(args).fails(125);
+    assert!(
+        said.contains("it is for linux/arm64, linux/amd64"),
+        "{said}"
+    );
+    assert_eq!(sandbox.dhow(["system", "check"]).ok(), "0 damaged, 0 left");
+}
+
+#[test]
+fn an_image_for_other_machines_alone_is_kept_and_sent() {
+    let (from, to) = (Registry::embedded(), Registry::embedded());
+    let (index, _) = from.push_index("app", "1", &small()[..1]);
+    let sandbox = Sandbox::new();
+    let name = format!("{}/app:1", from.address());
+    let other = format!("{}/app:1", to.address());
+    sandbox.dhow(["pull", "-q", &name]).fails(125);
+    sandbox.dhow(["pull", "-q", "--all-platforms", &name]).ok();
+    sandbox.dhow(["tag", &name, &other]).ok();
+    sandbox.dhow(["push", "-q", "-a", &other]).ok();
+    assert_eq!(to.get("/v2/app/manifests/1").body, index);
+    same_everywhere(&from, &to, "app", &index);
+}
+
+#[test]
+fn archives_keep_all_platforms() {
+    let (from, to) = (Registry::embedded(), Registry::embedded());
+    let (index, digest) = from.push_index("app", "1", &small());
+    let (first, second) = (Sandbox::new(), Sandbox::new());
+    let name = format!("{}/app:1", from.address());
+    first.dhow(["pull", "-q", "--all-platforms", &name]).ok();
+    let file = first.path("all.tar").display().to_string();
+    first.dhow(["save", "-o", &file, &name]).ok();
+    let said = second.dhow(["load", "-q", "-i", &file]).ok();
+    assert_eq!(said, format!("Loaded image: {name}"));
+    let row = second.dhow(["images", "--format", "json"]).ok();
+    assert!(row.contains(&digest), "{row}");
+    let other = format!("{}/app:1", to.address());
+    second.dhow(["tag", &name, &other]).ok();
+    second.dhow(["push", "-q", "-a", &other]).ok();
+    same_everywhere(&from, &to, "app", &index);
+    assert_eq!(second.dhow(["system", "check"]).ok(), "0 damaged, 0 left");
+}
+
+#[test]
+fn one_platform_and_all_cannot_both_be_meant() {
+    let sandbox = Sandbox::new();
+    let both = ["--all-platforms", "--platform", "linux/amd64"];
+    for words in [&["pull", "a"][..], &["image", "copy", "a", "b"]] {
+        let said = sandbox.dhow(words.iter().chain(&both)).fails(125);
+        assert!(
+            said.contains("--all-platforms") && said.contains("--platform"),
+            "{said}"
+        );
+        assert_eq!(said.lines().count(), 1, "{said}");
+    }
+}
+
+#[test]
+fn a_layer_of_another_platform_that_is_lost_is_told() {
+    let registry = Registry::embedded();
+    let images = small();
+    registry.push_index("app", "1", &images);
+    let sandbox = Sandbox::new();
+    let name = format!("{}/app:1", registry.address());
+    sandbox.dhow(["pull", "-q", "--all-platforms", &name]).ok();
+    let lost = registry::sha256(&images[2].1[0]);
+    let blob = format!("root/blobs/{}", lost.replace(':', "/"));
+    fs_err::remove_file(sandbox.path(blob)).expect("remove");
+    // Another pull brings it back.
+    let pulled = sandbox.dhow(["pull", "--all-platforms", &name]);
+    assert!(pulled.stderr.contains(": pulled"), "{}", pulled.stderr);
+    pulled.ok();
+    assert_eq!(sandbox.dhow(["system", "check"]).ok(), "0 damaged, 0 left");
+}
