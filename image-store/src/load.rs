@@ -262,7 +262,11 @@ impl Loader<'_> {
         for named in self.images() {
             // Docker writes indexes of which it has only some images.
             let index = match named.index {
-                Some(index) if self.store.is_whole(&index)? => Some(index),
+                Some(index)
+                    if self.lease.hold_index(&index).is_ok() && self.store.is_whole(&index)? =>
+                {
+                    Some(index)
+                }
                 _ => None,
             };
             let image = match (&named.manifest, &index) {
