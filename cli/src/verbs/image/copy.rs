@@ -10,19 +10,19 @@ use dhow_image::{
 };
 use dhow_image_store::{ArchiveForm, ArchivedImage, Layout, open_archive, write_archive};
 use dhow_registry_client::{Client, Copied};
+use serde_json::json;
 
 use crate::all_platforms;
 use crate::context::Context;
-use crate::progress::{self, bytes, count};
+use crate::progress::{Telling, TellingArgs, bytes, count};
 use crate::registry_args::{self, RegistryArgs};
 use place::Place;
 
 /// Copies an image as it is, digest for digest, and only what the other side lacks of it.
 #[derive(clap::Args)]
 pub(crate) struct Args {
-    /// Print the digest alone
-    #[arg(short, long)]
-    quiet: bool,
+    #[command(flatten)]
+    telling: TellingArgs,
     /// The platform to choose from an image for several, as OS/ARCHITECTURE[/VARIANT] [default: this machine's]
     #[arg(long, value_name = "PLATFORM")]
     platform: Option<Platform>,
@@ -51,10 +51,16 @@ impl BlobLocations for Unknown {
 }
 
 pub(crate) fn run(args: &Args, context: &Context) -> anyhow::Result<ExitCode> {
+    let telling = args.telling.telling();
+    telling.failing(copy(args, telling, context))
+}
+
+fn copy(args: &Args, telling: Telling, context: &Context) -> anyhow::Result<ExitCode> {
     let client = args.registry.client()?;
-    let progress = progress::reporter(args.quiet);
+    let progress = telling.reporter();
     let delivery = Delivery {
         args,
+        telling,
         context,
         client: &client,
         progress: progress.as_ref(),
@@ -79,6 +85,7 @@ pub(crate) fn run(args: &Args, context: &Context) -> anyhow::Result<ExitCode> {
 /// A copy to the place that the arguments name.
 struct Delivery<'a> {
     args: &'a Args,
+    telling: Telling,
     context: &'a Context,
     client: &'a Client,
     progress: &'a dyn Progress,
@@ -249,15 +256,24 @@ impl Delivery<'_> {
     }
 
     fn say(&self, line: &str) {
-        if !self.args.quiet {
+        if self.telling == Telling::People {
             println!("{line}");
         }
     }
 
     fn print_digest(&self, root: &Descriptor) {
-        match self.args.quiet {
-            true => println!("{}", root.digest()),
-            false => println!("Digest: {}", root.digest()),
+        match self.telling {
+            Telling::Quiet => println!("{}", root.digest()),
+            Telling::People => println!("Digest: {}", root.digest()),
+            Telling::Program | Telling::ProgramBeside => self.telling.event(&json!({
+                "status": format!("Copied {}", self.args.source),
+                "aux": {
+                    "Source": self.args.source.to_string(),
+                    "Destination": self.args.destination.to_string(),
+                    "Digest": root.digest().to_string(),
+                    "Size": root.size(),
+                },
+            })),
         }
     }
 }
