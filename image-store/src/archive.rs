@@ -7,8 +7,8 @@ use std::path::Path;
 
 use dhow_image::{
     BlobBody, BlobSource, CheckedReader, Compression, Descriptor, Digest, DocumentKind, Hasher,
-    ImageConfiguration, ImageReference, ImageTree, Progress, TransferError, TransferErrorKind,
-    read_document,
+    ImageConfiguration, ImageReference, ImageTree, Progress, Silent, TransferError,
+    TransferErrorKind, read_document,
 };
 use oci_spec::image::MediaType;
 use serde_json::{Value, json};
@@ -281,7 +281,14 @@ impl Writing<'_> {
         for blob in self.tree.blobs() {
             let digest = digest_of(blob)?;
             let content = self.checked(blob)?;
-            append_whole(&mut tar, &blob_name(&digest), &digest, blob.size(), content)?;
+            append_whole(
+                &mut tar,
+                &blob_name(&digest),
+                &digest,
+                blob.size(),
+                content,
+                self.progress,
+            )?;
             self.progress.end(digest.short(), "copied");
         }
         finish(tar)
@@ -316,8 +323,9 @@ impl Writing<'_> {
             let name = format!("{}.tar", diff_id.hex());
             if !names.contains(&name) {
                 let (content, size) = self.inflated(layer, &diff_id, directory)?;
-                append_whole(&mut tar, &name, &diff_id, size, content)?;
-                self.progress.end(diff_id.short(), "copied, uncompressed");
+                append_whole(&mut tar, &name, &diff_id, size, content, &Silent)?;
+                self.progress
+                    .end(digest_of(layer)?.short(), "copied, uncompressed");
             }
             names.push(name);
         }
