@@ -64,6 +64,10 @@ impl ImageReference {
         }
         match self.repository.split_once('/') {
             Some((OFFICIAL, rest)) if !rest.contains('/') => rest.to_owned(),
+            // Without its registry, such a name would lead to another one.
+            Some((first, _)) if is_registry(first) => {
+                format!("{DEFAULT_REGISTRY}/{}", self.repository)
+            }
             _ => self.repository.clone(),
         }
     }
@@ -311,6 +315,11 @@ mod tests {
                 "[::1]:5000/app",
                 "[::1]:5000/app:latest",
                 "[::1]:5000/app:latest",
+            ),
+            (
+                "docker.io/example.org/app",
+                "docker.io/example.org/app:latest",
+                "docker.io/example.org/app:latest",
             ),
             (
                 "docker.io/busybox",

@@ -13,6 +13,7 @@ mod route;
 mod sharing;
 mod storage;
 mod tls;
+pub mod trial;
 mod uploads;
 mod upstream;
 mod view;
