@@ -325,14 +325,7 @@ fn other_tags_of_a_layout_stay() {
         let (from, to) = (at(&registry, from), format!("{layout}:{to}"));
         sandbox.dhow(["image", "copy", "-q", &from, &to]).ok()
     };
-    skopeo(&[
-        "copy",
-        "-q",
-        "--src-tls-verify=false",
-        &at(&registry, "app:1"),
-        &format!("{layout}:s"),
-    ])
-    .ok();
+    skopeo_copies(&at(&registry, "app:1"), &format!("{layout}:s"));
     assert_eq!(copy("app:1", "a"), one);
     assert_eq!(copy("app:1", "b"), one);
     assert_eq!(copy("app:2", "b"), two);

@@ -30,7 +30,8 @@ fn same_everywhere(from: &Registry, to: &Registry, repository: &str, index: &[u8
     let index: Value = serde_json::from_slice(index).expect("an index");
     for entry in index["manifests"].as_array().expect("manifests") {
         let digest = entry["digest"].as_str().expect("a digest");
-        let found = to.get(&format!("/v2/{repository}/manifests/{digest}"));
+        let path = format!("/v2/{repository}/manifests/{digest}");
+        let found = to.ask("GET", &path, &[("Accept", registry::MANIFEST)], b"");
         found.expect(200);
         assert_eq!(
             found.body,
