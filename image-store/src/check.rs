@@ -1,7 +1,7 @@
 //! Whether everything in the store is what its name says.
 
 use std::fs::File;
-use std::io::{self, Read as _};
+use std::io::{self, BufReader, Read as _};
 use std::os::fd::AsFd;
 
 use dhow_image::{DiffId, Digest, Hasher};
@@ -167,7 +167,7 @@ impl Store {
         let options = UnpackOptions {
             flavour: self.flavour(),
         };
-        let again = unpack_stream(&fresh, options, file, false)
+        let again = unpack_stream(&fresh, options, BufReader::new(file), false)
             .map_err(unpacking(diff_id))
             .and_then(|(unpacked, _)| {
                 // What the tar leaves out it cannot say; there the tree is right.

@@ -1,6 +1,6 @@
 //! A root file system's tar becomes an image of one layer.
 
-use std::io::Read;
+use std::io::{BufReader, Read};
 use std::os::fd::AsFd;
 
 use dhow_image::{DiffId, ImageConfiguration, Platform};
@@ -74,7 +74,8 @@ impl Store {
         let options = UnpackOptions {
             flavour: self.flavour(),
         };
-        let (unpacked, _) = unpack_stream(&tree, options, tar, false).map_err(unpacking)?;
+        let (unpacked, _) =
+            unpack_stream(&tree, options, BufReader::new(tar), false).map_err(unpacking)?;
         if unpacked.entries == 0 {
             return Err(StoreError::Invalid(
                 "the tar has no entries; is it a root file system's tar?".to_owned(),

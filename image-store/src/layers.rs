@@ -145,12 +145,6 @@ impl Store {
             .map_err(io("removing", path.join(tree)))
     }
 
-    /// Flushes all that was written to the store's file system.
-    pub(crate) fn sync(&self) -> Result<(), StoreError> {
-        let root = File::open(self.root()).map_err(io("opening", self.root()))?;
-        rustix::fs::syncfs(root).map_err(io("syncing", self.root()))
-    }
-
     /// How trees of this store are packed as they are.
     pub(crate) fn packing(&self) -> PackOptions<'static> {
         PackOptions {

@@ -31,6 +31,7 @@ mod snapshot;
 mod source;
 mod store;
 mod sweep;
+mod sync;
 mod tags;
 mod unpacking;
 mod usage;

@@ -1,6 +1,6 @@
 //! Bytes from one thread to another, a bounded number of them at a time.
 
-use std::io::{self, Read, Write};
+use std::io::{self, BufRead, Read, Write};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 
 const CHUNK: usize = 128 * 1024;
@@ -10,12 +10,15 @@ const CHUNKS: usize = 6;
 /// The end that is written to. Without [`PipeWriter::finish`] the reader sees an error, never a silent end.
 pub(crate) struct PipeWriter {
     sender: Option<SyncSender<io::Result<Vec<u8>>>>,
+    /// Chunks that have been read.
+    spare: Receiver<Vec<u8>>,
     buffer: Vec<u8>,
 }
 
 /// The end that is read from.
 pub(crate) struct PipeReader {
     receiver: Receiver<io::Result<Vec<u8>>>,
+    back: SyncSender<Vec<u8>>,
     chunk: Vec<u8>,
     at: usize,
     ended: bool,
@@ -23,12 +26,15 @@ pub(crate) struct PipeReader {
 
 pub(crate) fn pipe() -> (PipeWriter, PipeReader) {
     let (sender, receiver) = sync_channel(CHUNKS);
+    let (back, spare) = sync_channel(CHUNKS);
     let writer = PipeWriter {
         sender: Some(sender),
+        spare,
         buffer: Vec::with_capacity(CHUNK),
     };
     let reader = PipeReader {
         receiver,
+        back,
         chunk: Vec::new(),
         at: 0,
         ended: false,
@@ -40,7 +46,9 @@ impl PipeWriter {
     /// Sends all of `input` and ends; an error of `input` goes to the reader.
     pub(crate) fn send_all(mut self, mut input: impl Read) {
         loop {
-            let mut chunk = vec![0; CHUNK];
+            // One that comes back is full already, and needs no zeros.
+            let mut chunk = self.spare();
+            chunk.resize(CHUNK, 0);
             let mut filled = 0;
             while filled < CHUNK {
                 match input.read(&mut chunk[filled..]) {
@@ -60,6 +68,12 @@ impl PipeWriter {
                 return;
             }
         }
+    }
+
+    /// A chunk to fill, with whatever is in it.
+    fn spare(&self) -> Vec<u8> {
+        let spare = self.spare.try_recv();
+        spare.unwrap_or_else(|_| Vec::with_capacity(CHUNK))
     }
 
     /// The reader's next read fails with this error.
@@ -90,7 +104,9 @@ impl Write for PipeWriter {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         self.buffer.extend_from_slice(bytes);
         if self.buffer.len() >= CHUNK {
-            let full = std::mem::replace(&mut self.buffer, Vec::with_capacity(CHUNK));
+            let mut empty = self.spare();
+            empty.clear();
+            let full = std::mem::replace(&mut self.buffer, empty);
             self.send(full)?;
         }
         Ok(bytes.len())
@@ -101,20 +117,31 @@ impl Write for PipeWriter {
     }
 }
 
-impl Read for PipeReader {
-    fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
-        while self.at == self.chunk.len() {
-            if self.ended {
-                return Ok(0);
-            }
+impl BufRead for PipeReader {
+    fn fill_buf(&mut self) -> io::Result<&[u8]> {
+        if self.at == self.chunk.len() && !self.ended {
             let broken = |_| io::Error::new(io::ErrorKind::UnexpectedEof, "the stream broke off");
-            self.chunk = self.receiver.recv().map_err(broken)??;
+            let chunk = self.receiver.recv().map_err(broken)??;
+            let read = std::mem::replace(&mut self.chunk, chunk);
+            // Where enough are on their way back, or nobody fills any more, it just goes.
+            let _ = self.back.try_send(read);
             self.at = 0;
             self.ended = self.chunk.is_empty();
         }
-        let count = (self.chunk.len() - self.at).min(out.len());
-        out[..count].copy_from_slice(&self.chunk[self.at..self.at + count]);
-        self.at += count;
+        Ok(&self.chunk[self.at..])
+    }
+
+    fn consume(&mut self, count: usize) {
+        self.at = (self.at + count).min(self.chunk.len());
+    }
+}
+
+impl Read for PipeReader {
+    fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
+        let chunk = self.fill_buf()?;
+        let count = chunk.len().min(out.len());
+        out[..count].copy_from_slice(&chunk[..count]);
+        self.consume(count);
         Ok(count)
     }
 }

@@ -11,6 +11,7 @@ use rustix::fs::FlockOperation;
 
 use crate::StoreError;
 use crate::error::io;
+use crate::sync::SharedSync;
 
 /// The directories of the layout.
 const DIRECTORIES: [&str; 12] = [
@@ -39,6 +40,7 @@ pub struct Store {
 pub(crate) struct Inner {
     root: PathBuf,
     flavour: OnceLock<XattrFlavour>,
+    pub(crate) syncs: SharedSync,
 }
 
 /// A lock on the whole store, released when dropped.
@@ -58,6 +60,7 @@ impl Store {
             inner: Arc::new(Inner {
                 root,
                 flavour: OnceLock::new(),
+                syncs: SharedSync::default(),
             }),
         };
         // The lock is made last, so where it is the rest is too.

@@ -1,7 +1,7 @@
 //! Layers' bytes become trees of the store.
 
 use std::fs::File;
-use std::io::{self, BufReader, Cursor, Read};
+use std::io::{self, BufRead, BufReader, Cursor, Read};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -21,7 +21,7 @@ use crate::{Lease, Store, StoreError};
 pub(crate) fn unpack_stream(
     tree: &OwnedFd,
     options: UnpackOptions,
-    mut input: impl Read + Send,
+    mut input: impl BufRead + Send,
     hash: bool,
 ) -> Result<(Unpacked, Option<DiffId>), UnpackError> {
     let mut start = Vec::new();
@@ -46,14 +46,11 @@ pub(crate) fn unpack_stream(
     std::thread::scope(|scope| {
         let (writer, mut reader) = pipe();
         scope.spawn(move || match compression {
-            Compression::Zstd => match zstd::Decoder::new(input) {
+            Compression::Zstd => match zstd::Decoder::with_buffer(input) {
                 Ok(decoder) => writer.send_all(decoder),
                 Err(error) => writer.fail(error),
             },
-            _ => {
-                let input = BufReader::with_capacity(128 * 1024, input);
-                writer.send_all(flate2::bufread::MultiGzDecoder::new(input));
-            }
+            _ => writer.send_all(flate2::bufread::MultiGzDecoder::new(input)),
         });
         let unpacked = unpack(&mut reader);
         // So that the other thread ends where unpacking failed.
@@ -204,6 +201,7 @@ impl Lease {
             return Ok(record);
         }
         let file = File::open(&path).map_err(io("opening the blob", &path))?;
+        let file = BufReader::with_capacity(128 * 1024, file);
         let name = self.new_tree()?;
         let tree = store.open_tree(&name)?;
         let options = UnpackOptions {
