@@ -91,12 +91,12 @@ shape_forty() {
     layered forty 40 1000000 512k
 }
 
-# 20,000 files: 19,400 small ones, and large ones that make it some 400 MB.
+# 20,000 files: 19,400 small ones, and large ones that make it some 400 MB. DHOW_BENCH_FILES=400 makes it small, to try the scripts.
 shape_many() {
-    own_files -size +0 -size -4096k | awk -v list="$place/list" "$entry"'
+    own_files -size +0 -size -4096k | awk -v list="$place/list" -v files="${DHOW_BENCH_FILES:-20000}" "$entry"'
         function name() { return substr($0, index($0, " ") + 1) }
-        $1 < 32768 && small < 19400 { small++; entry(list, name()); next }
-        $1 >= 131072 && large < 1000 && bytes < 300000000 { large++; bytes += $1; entry(list, name()) }'
+        $1 < 32768 && small < files * 0.97 { small++; entry(list, name()); next }
+        $1 >= 131072 && large < files / 20 && bytes < files * 15000 { large++; bytes += $1; entry(list, name()) }'
     layer many 0 <"$place/list"
     wait
     rm "$place/list"
