@@ -157,7 +157,9 @@ costs() {
         esac
         empty_store "$name"
         [ "$name" != ctr ] || "$benches/containerd.sh"
-        if measured=$(timeout 120 "$place/drive" peak "$@" </dev/null 2>/dev/null); then peak=$measured; fi
+        # It comes after what the command itself has said.
+        measured=$(timeout 120 "$place/drive" peak "$@" </dev/null 2>/dev/null | tail -n 1)
+        case $measured in '' | *[!0-9]*) ;; *) peak=$measured ;; esac
         [ "$name" != ctr ] || peak=$(awk '/^VmHWM/ { print $2 }' "/proc/$(cat "$work/containerd.pid")/status")
         # Counting takes a while for who makes many calls; that a few hundred files are like 20,000 need not be believed.
         if [ "$files" -gt 0 ]; then
