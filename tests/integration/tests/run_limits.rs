@@ -75,7 +75,7 @@ fn a_hog_gets_its_share_of_a_processor() {
             "--name",
             "hog",
             "--cpus",
-            "0.25",
+            "0.05",
             "busybox",
             "sh",
             "-c",
@@ -94,9 +94,9 @@ fn a_hog_gets_its_share_of_a_processor() {
     let (began, before) = (Instant::now(), used());
     std::thread::sleep(Duration::from_secs(3));
     // On a busy machine it may get less than its share: then it takes longer.
-    until("it uses the processor", || used() - before > 200_000_000);
+    until("it uses the processor", || used() - before > 100_000_000);
     let share = (used() - before) as f64 / began.elapsed().as_nanos() as f64;
-    assert!(share < 0.32, "{share} of a processor");
+    assert!(share < 0.12, "{share} of a processor");
     let throttled = sandbox
         .dhow([
             "exec",
