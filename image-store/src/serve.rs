@@ -23,14 +23,6 @@ enum Origin {
 }
 
 impl Image {
-    /// The bytes of its manifest.
-    ///
-    /// # Errors
-    /// When the manifest is gone or cannot be read.
-    pub fn manifest_bytes(&self) -> Result<Vec<u8>, StoreError> {
-        self.store.read_blob(&digest_of(&self.descriptor)?)
-    }
-
     /// The size of a blob that the manifest names, if its bytes can be had here.
     ///
     /// # Errors

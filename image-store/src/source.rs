@@ -19,7 +19,10 @@ impl BlobSource for Store {
 
 impl Store {
     /// Opens a blob: its file, or the tree of a layer that is named in its tar form.
-    pub(crate) fn open_blob(
+    ///
+    /// # Errors
+    /// [`TransferErrorKind::NotFound`] when there is neither; others when it cannot be read.
+    pub fn open_blob(
         &self,
         descriptor: &Descriptor,
         offset: u64,

@@ -103,6 +103,64 @@ fn a_user_pulls_tags_pushes_saves_and_loads_in_a_store_of_his_own() {
 }
 
 #[test]
+fn a_user_runs_containers_in_the_foreground_and_in_the_background() {
+    let sandbox = Sandbox::new();
+    let user = User::new(&sandbox);
+    user.shell("dhow import busybox.tar busybox").ok();
+    for network in ["none", "host"] {
+        let ids = "id -u; touch /made; chown 1234:5 /made; exit 7";
+        let run = format!("dhow run --rm --network {network} busybox sh -c '{ids}'");
+        let ran = user.shell(&format!(
+            "{run} | tr -s ' ' | head -c 20; {run} >/dev/null; echo \"=$?\""
+        ));
+        let seen = ran.ok();
+        assert!(
+            seen.starts_with("0\n") && seen.ends_with("=7"),
+            "{network}: {seen}"
+        );
+    }
+    // A container that others can enter and end, from other processes of the user.
+    let script = "dhow run -d --name one --network none busybox sleep 1000 >/dev/null &&
+        dhow exec one sh -c 'echo inside >/file; cat /file' && dhow ps --format json | grep -c running &&
+        dhow run --rm --network none busybox cat /proc/1/comm && dhow stop -t 0 one && dhow logs one && dhow rm one && dhow ps -aq";
+    let seen = user.shell(script).ok();
+    assert_eq!(seen, "inside\n1\ncat\none\none");
+    let limit = user
+        .shell("dhow run --rm --network none --memory 64m busybox true")
+        .fails(125);
+    assert!(limit.contains("memory"), "{limit}");
+}
+
+#[test]
+fn a_user_builds_images() {
+    let sandbox = Sandbox::new();
+    let user = User::new(&sandbox);
+    user.shell("dhow import busybox.tar busybox").ok();
+    user.file("context/file", b"from the context");
+    user.file(
+        "context/Dockerfile",
+        b"FROM busybox\nCOPY --chown=1234:5 file /dir/file\nRUN id -u >/who && rm /bin/vi && chown 99:98 /who\nUSER 99\nCMD cat /dir/file /who; stat -c %u:%g /dir/file /who; ls /bin/vi\n",
+    );
+    user.shell("dhow build -q -t app context").ok();
+    let ran = user.shell("dhow run --rm --network none app; echo $?");
+    assert_eq!(
+        ran.stdout, "from the context0\n1234:5\n99:98\n1\n",
+        "{ran:?}"
+    );
+    assert_eq!(user.shell("dhow system check").ok(), "0 damaged, 0 left");
+    // The same steps are in the cache of the next process, and the image goes where root has it, too.
+    let again = user.shell("dhow build -t app context 2>&1").ok();
+    assert!(again.contains("0 steps run, 2 cached"), "{again}");
+    user.shell("dhow save -q -o app.tar app").ok();
+    let archive = sandbox.path("home/app.tar");
+    let root = Sandbox::new();
+    root.dhow(["load", "-q", "-i", archive.to_str().expect("a path")])
+        .ok();
+    let owners = root.dhow(["run", "--rm", "--network=none", "app"]).stdout;
+    assert_eq!(owners, "from the context0\n1234:5\n99:98\n");
+}
+
+#[test]
 fn a_device_in_a_layer_takes_root() {
     let sandbox = Sandbox::new();
     let user = User::new(&sandbox);

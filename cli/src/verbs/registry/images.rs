@@ -5,7 +5,9 @@ use std::io::{self, Read};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use dhow_image::{BlobBody, Digest, ImageReference};
+use dhow_image::{
+    BlobBody, Descriptor, Digest, Document, ImageReference, ImageTree, TransferErrorKind,
+};
 use dhow_image_store::{Image, Lease, Store};
 use dhow_registry_server::{Images, ImagesError};
 
@@ -22,9 +24,33 @@ pub(super) struct StoreImages {
 
 /// An image that a client has asked for, which is not collected until it is forgotten.
 struct Asked {
+    /// The one that is run here, whose layers may be trees.
     image: Image,
+    /// The documents of all platforms, where they are kept.
+    tree: ImageTree,
     lease: Lease,
     last: Instant,
+}
+
+impl Asked {
+    fn document(&self, digest: &str) -> Option<&Document> {
+        let mut documents = self.tree.documents().iter();
+        documents.find(|document| document.descriptor.digest().to_string() == digest)
+    }
+
+    /// The config or layer of this digest, of whichever platform.
+    fn blob(&self, digest: &Digest) -> Option<&Descriptor> {
+        let documents = self.tree.documents().iter();
+        let mut blobs = documents.flat_map(|document| document.links.blobs());
+        blobs.find(|blob| Digest::of_descriptor(blob).is_ok_and(|found| found == *digest))
+    }
+}
+
+/// A blob that is there, whose image is held.
+struct Found {
+    image: Image,
+    descriptor: Descriptor,
+    lease: Lease,
 }
 
 impl StoreImages {
@@ -39,54 +65,78 @@ impl StoreImages {
         self.asked.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Keeps an image from collection for a while; whether it was still there.
-    fn keep(&self, image: &Image) -> Result<bool, ImagesError> {
+    /// What a name of an image stands for: the index, where all that it names is kept, else the one image.
+    fn root(&self, image: &Image, name: &ImageReference) -> Result<Descriptor, ImagesError> {
+        match image.index_under(Some(name)) {
+            Some(index) if self.store.is_whole(index)? => Ok(index.clone()),
+            _ => Ok(image.descriptor().clone()),
+        }
+    }
+
+    /// The images of a repository with what stands for them under each of their tags.
+    fn of_repository(
+        &self,
+        names: &Names,
+    ) -> Result<Vec<(Image, Descriptor, String)>, ImagesError> {
+        let mut found = Vec::new();
+        for image in self.store.images()? {
+            for name in image.references().iter().filter(|name| names.has(name)) {
+                let tag = name.tag().unwrap_or_default().to_owned();
+                found.push((image.clone(), self.root(&image, name)?, tag));
+            }
+        }
+        Ok(found)
+    }
+
+    /// Keeps an image from collection for a while, if it is still there.
+    fn keep(&self, image: &Image, root: &Descriptor) -> Result<(), ImagesError> {
         let lease = self.store.lease()?;
-        if lease.hold(image).is_err() {
-            return Ok(false);
+        if lease.hold(image).is_err() || lease.hold_index(root).is_err() {
+            return Ok(());
         }
         let asked = Asked {
             image: image.clone(),
+            tree: self.store.tree(root)?,
             lease,
             last: Instant::now(),
         };
-        let digest = image.descriptor().digest().to_string();
-        self.asked().insert(digest, asked);
-        Ok(true)
+        self.asked().insert(root.digest().to_string(), asked);
+        Ok(())
     }
 
-    /// The images of a repository.
-    fn of_repository(&self, names: &Names) -> Result<Vec<Image>, ImagesError> {
-        let mut images = self.store.images()?;
-        images.retain(|image| image.references().iter().any(|name| names.has(name)));
-        Ok(images)
-    }
-
-    /// The image of a repository that has this blob, held.
-    fn with_blob(
-        &self,
-        names: &Names,
-        digest: &Digest,
-    ) -> Result<Option<(Image, Lease)>, ImagesError> {
-        if let Some(found) = self.held_with_blob(names, digest) {
+    /// A blob of a repository, held.
+    fn find_blob(&self, names: &Names, digest: &Digest) -> Result<Option<Found>, ImagesError> {
+        if let Some(found) = self.held_blob(names, digest) {
             return Ok(Some(found));
         }
-        for image in self.of_repository(names)? {
-            if has_blob(&image, digest) {
-                self.keep(&image)?;
-            }
+        for (image, root, _) in self.of_repository(names)? {
+            self.keep(&image, &root)?;
         }
-        Ok(self.held_with_blob(names, digest))
+        Ok(self.held_blob(names, digest))
     }
 
-    fn held_with_blob(&self, names: &Names, digest: &Digest) -> Option<(Image, Lease)> {
+    /// Opens a blob of another platform's image, which is a file or nothing.
+    fn open(&self, found: &Found, offset: u64) -> Result<Option<BlobBody<'static>>, ImagesError> {
+        match self.store.open_blob(&found.descriptor, offset) {
+            Err(error) if error.kind() == TransferErrorKind::NotFound => Ok(None),
+            opened => Ok(opened.map(Some)?),
+        }
+    }
+
+    fn held_blob(&self, names: &Names, digest: &Digest) -> Option<Found> {
         let mut asked = self.asked();
-        let fitting = asked.values_mut().find(|asked| {
-            has_blob(&asked.image, digest)
-                && asked.image.references().iter().any(|name| names.has(name))
-        })?;
-        fitting.last = Instant::now();
-        Some((fitting.image.clone(), fitting.lease.clone()))
+        asked.values_mut().find_map(|asked| {
+            let descriptor = asked.blob(digest)?.clone();
+            let fits = asked.image.references().iter().any(|name| names.has(name));
+            fits.then(|| {
+                asked.last = Instant::now();
+                Found {
+                    image: asked.image.clone(),
+                    descriptor,
+                    lease: asked.lease.clone(),
+                }
+            })
+        })
     }
 }
 
@@ -109,12 +159,9 @@ impl Images for StoreImages {
     }
 
     fn tags(&self, host: &str, repository: &str) -> Result<Vec<String>, ImagesError> {
-        let names = Names::new(host, repository);
-        let mut tags = BTreeSet::new();
-        for image in self.of_repository(&names)? {
-            let fitting = image.references().iter().filter(|name| names.has(name));
-            tags.extend(fitting.filter_map(|name| name.tag().map(str::to_owned)));
-        }
+        let images = self.of_repository(&Names::new(host, repository))?;
+        let tags = images.into_iter().map(|(_, _, tag)| tag);
+        let tags: BTreeSet<String> = tags.filter(|tag| !tag.is_empty()).collect();
         Ok(tags.into_iter().collect())
     }
 
@@ -124,22 +171,23 @@ impl Images for StoreImages {
         repository: &str,
         name: &str,
     ) -> Result<Option<(String, Vec<u8>)>, ImagesError> {
-        let names = Names::new(host, repository);
-        let fits = |image: &Image| {
-            image.descriptor().digest().to_string() == name
-                || image
-                    .references()
-                    .iter()
-                    .any(|reference| names.has(reference) && reference.tag() == Some(name))
-        };
-        let Some(image) = self.of_repository(&names)?.into_iter().find(fits) else {
-            return Ok(None);
-        };
-        if !self.keep(&image)? {
-            return Ok(None);
+        let is_digest = name.contains(':');
+        for (image, root, tag) in self.of_repository(&Names::new(host, repository))? {
+            if !is_digest && tag != name {
+                continue;
+            }
+            self.keep(&image, &root)?;
+            let root = root.digest().to_string();
+            let asked = self.asked();
+            let wanted = if is_digest { name } else { root.as_str() };
+            if let Some(asked) = asked.get(&root)
+                && let Some(document) = asked.document(wanted)
+            {
+                let media_type = document.descriptor.media_type().to_string();
+                return Ok(Some((media_type, document.bytes.clone())));
+            }
         }
-        let media_type = image.descriptor().media_type().to_string();
-        Ok(Some((media_type, image.manifest_bytes()?)))
+        Ok(None)
     }
 
     fn blob_size(
@@ -148,10 +196,13 @@ impl Images for StoreImages {
         repository: &str,
         digest: &Digest,
     ) -> Result<Option<u64>, ImagesError> {
-        match self.with_blob(&Names::new(host, repository), digest)? {
-            Some((image, _lease)) => Ok(image.blob_size(digest)?),
-            None => Ok(None),
+        let Some(found) = self.find_blob(&Names::new(host, repository), digest)? else {
+            return Ok(None);
+        };
+        if let Some(size) = found.image.blob_size(digest)? {
+            return Ok(Some(size));
         }
+        Ok(self.open(&found, 0)?.map(|_| found.descriptor.size()))
     }
 
     fn blob(
@@ -161,15 +212,18 @@ impl Images for StoreImages {
         digest: &Digest,
         offset: u64,
     ) -> Result<Option<BlobBody<'static>>, ImagesError> {
-        let Some((image, lease)) = self.with_blob(&Names::new(host, repository), digest)? else {
+        let Some(found) = self.find_blob(&Names::new(host, repository), digest)? else {
             return Ok(None);
         };
-        let body = image.open_blob(digest, offset)?;
+        let body = match found.image.open_blob(digest, offset)? {
+            Some(body) => Some(body),
+            None => self.open(&found, offset)?,
+        };
         Ok(body.map(|body| BlobBody {
             offset: body.offset,
             reader: Box::new(Held {
                 reader: body.reader,
-                _lease: lease,
+                _lease: found.lease,
             }),
         }))
     }
@@ -194,12 +248,6 @@ impl Names {
             name.registry() == reference.registry() && name.repository() == reference.repository()
         })
     }
-}
-
-fn has_blob(image: &Image, digest: &Digest) -> bool {
-    let blobs = image.manifest().layers().iter();
-    let mut blobs = blobs.chain([image.manifest().config()]);
-    blobs.any(|blob| Digest::of_descriptor(blob).is_ok_and(|found| found == *digest))
 }
 
 /// A blob that is being read, whose image stays meanwhile.
