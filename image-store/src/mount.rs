@@ -2,7 +2,7 @@
 
 use std::ffi::CString;
 use std::fs::{self, File};
-use std::os::fd::AsRawFd as _;
+use std::os::fd::{AsFd as _, AsRawFd as _};
 use std::os::unix::fs::DirBuilderExt as _;
 use std::path::Path;
 
@@ -49,7 +49,8 @@ impl Store {
         check_depth(overlay.lowers.len())?;
         let path = self.path("trees");
         let trees = File::open(&path).map_err(io("opening", &path))?;
-        let lowers = overlay.lowers.iter().map(|lower| format!("{lower}/fs"));
+        let lowers = self.seen(&overlay.lowers)?.iter();
+        let lowers = lowers.map(|lower| format!("{lower}/fs"));
         let named = Parts {
             lowers: lowers.collect(),
             upper: overlay.upper.clone(),
@@ -86,6 +87,20 @@ impl Store {
             &self.options(&short, overlay.volatile),
             overlay.target,
         )
+    }
+
+    /// The layers, topmost first, down to one whose root hides all that is below: the kernel heeds the mark of an opaque directory
+    /// anywhere but on a layer's root.
+    fn seen<'a, 'b>(&self, lowers: &'a [&'b str]) -> Result<&'a [&'b str], StoreError> {
+        let above = lowers.len().saturating_sub(1);
+        for (at, tree) in lowers[..above].iter().enumerate() {
+            let root = self.open_tree(tree)?;
+            let opaque = dhow_layer::is_opaque(root.as_fd(), self.flavour());
+            if opaque.map_err(io("looking at the root of the layer", tree))? {
+                return Ok(&lowers[..=at]);
+            }
+        }
+        Ok(lowers)
     }
 
     /// The options of a mount of these parts.
@@ -152,7 +167,6 @@ pub(crate) fn unmount(target: &Path) -> Result<(), StoreError> {
 /// An empty work directory, as every mount needs.
 pub(crate) fn fresh_directory(path: &Path) -> Result<(), StoreError> {
     if let (Some(parent), Some(name)) = (path.parent(), path.file_name()) {
-        use std::os::fd::AsFd as _;
         use std::os::unix::ffi::OsStrExt as _;
         let parent = File::open(parent).map_err(io("opening", parent))?;
         dhow_layer::remove_tree(parent.as_fd(), name.as_bytes()).map_err(io("emptying", path))?;

@@ -26,6 +26,19 @@ pub(crate) fn set_opaque(directory: BorrowedFd<'_>, flavour: XattrFlavour) -> Re
     rustix::fs::fsetxattr(directory, flavour.opaque(), b"y", XattrFlags::empty())
 }
 
+/// Whether a directory of a tree hides the one below it.
+///
+/// # Errors
+/// When its attributes cannot be read.
+pub fn is_opaque(directory: BorrowedFd<'_>, flavour: XattrFlavour) -> Result<bool, Errno> {
+    let mut value = [0; 1];
+    match rustix::fs::fgetxattr(directory, flavour.opaque(), &mut value) {
+        Ok(length) => Ok(value[..length] == *b"y"),
+        Err(Errno::NODATA | Errno::RANGE) => Ok(false),
+        Err(error) => Err(error),
+    }
+}
+
 /// Only the time of the last change is set.
 pub(crate) fn times(mtime: (i64, u32)) -> Timestamps {
     Timestamps {

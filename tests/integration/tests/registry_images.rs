@@ -9,7 +9,7 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use dhow_integration_tests::registry::{Registry, noise, sha256, tar};
-use dhow_integration_tests::{Ran, Sandbox};
+use dhow_integration_tests::{Ran, Sandbox, base_image};
 use serde_json::Value;
 
 /// A store with busybox, and on it an image that was built here, with a large file and a small one.
@@ -314,4 +314,31 @@ fn a_blob_that_store_and_registry_have_becomes_one_file() {
             .ok(),
         "small"
     );
+}
+
+#[test]
+fn a_layer_whose_root_is_opaque_hides_all_below_it() {
+    let registry = Registry::embedded();
+    let busybox = fs_err::read(base_image("busybox")).expect("busybox");
+    let below = tar("below", b"from below");
+    // One empty file's header, and then busybox's entries.
+    let mark = tar(".wh..wh..opq", b"");
+    let opaque = [&mark[..512], &busybox].concat();
+    let above = tar("above", b"");
+    registry.push_image("app", "1", &[below.clone(), opaque, above]);
+    registry.push_image("app", "2", &[below, busybox]);
+    let sandbox = Sandbox::new();
+    let seen = |tag: &str| {
+        let name = format!("{}/app:{tag}", registry.address());
+        sandbox.dhow(["pull", "-q", &name]).ok();
+        let listed = sandbox.dhow(["run", "--rm", "--network", "none", &name, "ls", "/"]);
+        listed.ok()
+    };
+    let hidden = seen("1");
+    assert!(
+        hidden.contains("above") && hidden.contains("bin"),
+        "{hidden}"
+    );
+    assert!(!hidden.contains("below"), "{hidden}");
+    assert!(seen("2").contains("below"));
 }
