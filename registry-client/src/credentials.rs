@@ -120,3 +120,17 @@ fn unusable(
 ) -> TransferError {
     TransferError::caused(TransferErrorKind::Denied, doing, error)
 }
+
+/// How many ways to log in a file with this text knows for a repository; no helper is asked.
+pub(crate) fn trial_of_text(
+    text: &[u8],
+    registry: &str,
+    repository: &str,
+) -> Result<usize, TransferError> {
+    let file = auth_file::AuthFile {
+        path: "config.json".into(),
+        is_dockers: true,
+    };
+    let known = file.known_in(&file.parse(text)?, registry, repository)?;
+    Ok(known.len())
+}

@@ -24,6 +24,7 @@ mod source;
 mod tls;
 mod transfer;
 mod transport;
+pub mod trial;
 mod upload;
 
 pub use client::{Client, ClientOptions};

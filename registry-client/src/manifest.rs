@@ -165,7 +165,7 @@ pub(crate) fn choose(
 }
 
 /// What the document is: by its own word, which the header may not contradict; else by the header; else by its shape.
-fn media_type(
+pub(crate) fn media_type(
     bytes: &[u8],
     said: Option<&str>,
     reference: &ImageReference,

@@ -194,6 +194,35 @@ fn files_in(dir: &Path) -> Result<Vec<PathBuf>, TransferError> {
     Ok(paths)
 }
 
+/// What a `registries.conf` makes of a name: how many places there are for all that it can mean.
+pub(crate) fn trial_of_conf(text: &str, name: &str) -> Result<usize, TransferError> {
+    let registries = Registries {
+        conf: Conf::of_text(text, Path::new("registries.conf"))?,
+        hosts: Vec::new(),
+    };
+    let mut count = 0;
+    for reference in registries.candidates(name)? {
+        for access in [Access::Pull, Access::Push] {
+            count += registries.places(&reference, access, false)?.len();
+        }
+    }
+    Ok(count)
+}
+
+/// What a `hosts.toml` makes of a reference: how many places there are for it.
+pub(crate) fn trial_of_hosts(
+    text: &str,
+    reference: &ImageReference,
+) -> Result<usize, TransferError> {
+    let mut count = 0;
+    for access in [Access::Pull, Access::Push] {
+        let file = Path::new("/d/hosts.toml");
+        let hosts = hosts::Hosts::of_text(text, file, reference.registry())?;
+        count += hosts.places(reference, access, true)?.len();
+    }
+    Ok(count)
+}
+
 fn unreadable(
     path: &Path,
     error: impl Into<Box<dyn std::error::Error + Send + Sync>>,

@@ -1,31 +1,18 @@
 //! Hostile configurations from the parser to the printed plan: every one is planned or refused, none takes the program down,
 //! much memory or long. `fuzz/` tries the same with a fuzzer that watches the code; here whole values of real
-//! configurations are exchanged for others, and bytes of their text. `DHOW_TEST_SEED` repeats a run,
-//! `DHOW_TEST_CASES` makes it longer.
+//! configurations are exchanged for others, and bytes of their text.
+
+#[path = "../../fuzz/chance.rs"]
+mod chance;
 
 use std::time::{Duration, Instant};
 
+use chance::{Chance, MEMORY, change_bytes, peak};
 use dhow_runtime::commands::template;
 use dhow_runtime::plan::trial;
 use serde_json::{Value, json};
 
 const CASES: u64 = 20_000;
-
-/// Marsaglia's xorshift.
-struct Chance(u64);
-
-impl Chance {
-    fn below(&mut self, bound: usize) -> usize {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        (self.0 % bound.max(1) as u64) as usize
-    }
-
-    fn of<'v, T>(&mut self, values: &'v [T]) -> &'v T {
-        &values[self.below(values.len())]
-    }
-}
 
 fn hostile_value(chance: &mut Chance) -> Value {
     let texts = [
@@ -145,34 +132,6 @@ fn somewhere<'v>(value: &'v Value, chance: &mut Chance) -> &'v Value {
     }
 }
 
-fn change_bytes(text: &mut Vec<u8>, chance: &mut Chance) {
-    for _ in 0..1 + chance.below(4) {
-        let at = chance.below(text.len());
-        match chance.below(4) {
-            0 => text.truncate(at),
-            1 => text.insert(at, chance.below(256) as u8),
-            2 if !text.is_empty() => text[at] = chance.below(256) as u8,
-            _ => {
-                let end = (at + chance.below(64)).min(text.len());
-                let piece = text[at..end].to_vec();
-                text.splice(at..at, piece);
-            }
-        }
-    }
-}
-
-/// The most memory that this process ever had, in KiB.
-fn peak() -> u64 {
-    let status = std::fs::read_to_string("/proc/self/status").expect("status");
-    let line = status.lines().find(|line| line.starts_with("VmHWM:"));
-    let number = line.and_then(|line| line.split_ascii_whitespace().nth(1));
-    number.and_then(|text| text.parse().ok()).expect("VmHWM")
-}
-
-fn from_environment(name: &str) -> Option<u64> {
-    std::env::var(name).ok()?.parse().ok()
-}
-
 #[test]
 fn no_configuration_takes_the_program_down() {
     let everything = std::fs::read(concat!(
@@ -181,12 +140,9 @@ fn no_configuration_takes_the_program_down() {
     ));
     let everything: Value = serde_json::from_slice(&everything.expect("a file")).expect("JSON");
     let real = [template(None), everything];
-    let seed =
-        from_environment("DHOW_TEST_SEED").unwrap_or_else(|| u64::from(std::process::id()) | 1);
-    println!("DHOW_TEST_SEED={seed}");
-    let mut chance = Chance(seed);
+    let mut chance = Chance::new();
     let (mut planned, mut refused) = (0, 0);
-    for _ in 0..from_environment("DHOW_TEST_CASES").unwrap_or(CASES) {
+    for _ in 0..chance::cases(CASES) {
         let whole = chance.of(&real);
         let mut value = whole.clone();
         for _ in 0..1 + chance.below(3) {
@@ -209,7 +165,7 @@ fn no_configuration_takes_the_program_down() {
     }
     println!("{planned} planned, {refused} refused");
     assert!(planned > 0 && refused > 0);
-    assert!(peak() < 512 << 10, "it took {} KiB", peak());
+    assert!(peak() < MEMORY, "it took {} KiB", peak());
 }
 
 /// The real ones are what they are said to be, or nothing above would say anything.
@@ -244,5 +200,5 @@ fn small_texts_ask_for_little() {
     // Planned or refused, but soon.
     let _ = trial::config(config.to_string().as_bytes());
     assert!(begin.elapsed() < Duration::from_secs(5));
-    assert!(peak() < 512 << 10, "it took {} KiB", peak());
+    assert!(peak() < MEMORY, "it took {} KiB", peak());
 }

@@ -39,13 +39,20 @@ impl AuthFile {
     /// Reads the file; one that is missing or empty says nothing.
     pub(super) fn read(&self) -> Result<Document, TransferError> {
         match fs_err::read(&self.path) {
-            Ok(text) if text.trim_ascii().is_empty() => Ok(Document::default()),
-            Ok(text) => serde_json::from_slice(&text)
-                .map(Document)
-                .map_err(|error| self.broken(error)),
+            Ok(text) => self.parse(&text),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Document::default()),
             Err(error) => Err(self.broken(error)),
         }
+    }
+
+    /// Reads what the file holds.
+    pub(super) fn parse(&self, text: &[u8]) -> Result<Document, TransferError> {
+        if text.trim_ascii().is_empty() {
+            return Ok(Document::default());
+        }
+        serde_json::from_slice(text)
+            .map(Document)
+            .map_err(|error| self.broken(error))
     }
 
     /// Changes the file, alone, in one step that is on disk when this returns.
@@ -106,7 +113,16 @@ impl AuthFile {
         registry: &str,
         repository: &str,
     ) -> Result<Vec<Known>, TransferError> {
-        let document = self.read()?;
+        self.known_in(&self.read()?, registry, repository)
+    }
+
+    /// The same of what the file holds.
+    pub(super) fn known_in(
+        &self,
+        document: &Document,
+        registry: &str,
+        repository: &str,
+    ) -> Result<Vec<Known>, TransferError> {
         let mut known = Vec::new();
         let names = candidates(registry, repository);
         let helper = document.helper(&names, registry, self.key(registry));

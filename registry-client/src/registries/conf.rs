@@ -66,7 +66,11 @@ enum For {
 impl Conf {
     pub(super) fn read(path: &Path) -> Result<Self, TransferError> {
         let text = fs_err::read_to_string(path).map_err(|error| unreadable(path, error))?;
-        Self::parse(&text).map_err(|error| unreadable(path, error))
+        Self::of_text(&text, path)
+    }
+
+    pub(super) fn of_text(text: &str, path: &Path) -> Result<Self, TransferError> {
+        Self::parse(text).map_err(|error| unreadable(path, error))
     }
 
     fn parse(text: &str) -> Result<Self, Box<dyn std::error::Error + Send + Sync>> {

@@ -30,8 +30,12 @@ struct Entry {
 impl Hosts {
     pub(super) fn read(path: &Path, registry: &str) -> Result<Self, TransferError> {
         let text = fs_err::read_to_string(path).map_err(|error| unreadable(path, error))?;
+        Self::of_text(&text, path, registry)
+    }
+
+    pub(super) fn of_text(text: &str, path: &Path, registry: &str) -> Result<Self, TransferError> {
         let dir = path.parent().unwrap_or(Path::new("/"));
-        Self::parse(&text, dir, registry).map_err(|error| unreadable(path, error))
+        Self::parse(text, dir, registry).map_err(|error| unreadable(path, error))
     }
 
     fn parse(text: &str, dir: &Path, registry: &str) -> Result<Self, Error> {

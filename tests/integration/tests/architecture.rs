@@ -232,6 +232,7 @@ fn fuzz_targets_use_what_they_try() {
         "dhow-dockerfile",
         "dhow-image",
         "dhow-layer",
+        "dhow-registry-client",
         "dhow-registry-server",
         "dhow-runtime",
     ];
