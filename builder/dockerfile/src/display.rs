@@ -79,13 +79,14 @@ impl Display for Word {
 
 impl Display for Pair {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
-        write!(f, "{}=", self.name)?;
-        // In the old form `NAME VALUE` the value may hold spaces without quotes.
-        let quoted = self.value.text.contains(['\'', '"', '\\', '`']);
-        if self.value.text.contains(char::is_whitespace) && !quoted {
-            write!(f, "\"{}\"", self.value)
+        let Self { name, value, .. } = self;
+        if !self.is_old_form || !value.text.contains(char::is_whitespace) {
+            write!(f, "{name}={value}")
+        } else if value.text.contains(['\'', '"', '\\', '`']) {
+            // More quotes would make another value of these.
+            write!(f, "{name} {value}")
         } else {
-            self.value.fmt(f)
+            write!(f, "{name}=\"{value}\"")
         }
     }
 }

@@ -107,13 +107,15 @@ pub struct Word {
     pub from_json: bool,
 }
 
-/// `NAME=VALUE`
+/// `NAME=VALUE`, or the old form `NAME VALUE`
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Pair {
     /// The name; in a `LABEL` it may hold variables.
     pub name: Word,
     /// The value; may hold variables.
     pub value: Word,
+    /// Whether it is the old form, in which white space in the value needs no quotes.
+    pub is_old_form: bool,
 }
 
 /// `NAME` or `NAME=DEFAULT` of an `ARG`.

@@ -44,6 +44,7 @@ pub(crate) fn pairs(request: Request<'_>) -> Result<Vec<Pair>, DockerfileError> 
         return Ok(vec![Pair {
             name: request.line.word(from, to),
             value: request.line.word(value, end),
+            is_old_form: true,
         }]);
     }
     words
@@ -68,6 +69,7 @@ pub(crate) fn pairs(request: Request<'_>) -> Result<Vec<Pair>, DockerfileError> 
             Ok(Pair {
                 name: request.line.word(from, from + at),
                 value: request.line.word(from + at + 1, to),
+                is_old_form: false,
             })
         })
         .collect()

@@ -100,6 +100,44 @@ fn pairs_in_both_forms() {
     );
     assert_eq!(printed("LABEL \"a b\"=c"), "LABEL \"a b\"=c");
     assert_eq!(printed("ENV A="), "ENV A=");
+    // Neither can be quoted once more.
+    for old in ["ENV A it's  \"all one\"", "LABEL A b\\  c d"] {
+        assert_eq!(printed(old), old);
+    }
+}
+
+/// The names and values that the one `ENV` or `LABEL` of the file sets.
+fn values(file: &Dockerfile) -> Vec<Option<(String, String)>> {
+    let (InstructionKind::Env(pairs) | InstructionKind::Label(pairs)) =
+        &file.stages[0].instructions[0].kind
+    else {
+        panic!("an ENV or a LABEL");
+    };
+    let variables = |name: &str| (name == "a").then(|| "x  y".to_owned());
+    let expand = |word: &crate::Word| word.expand(file.directives.escape, &variables).ok();
+    let each = pairs.iter();
+    each.map(|pair| Some((expand(&pair.name)?, expand(&pair.value)?)))
+        .collect()
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(2000))]
+    #[test]
+    fn printed_pairs_are_the_same_pairs(
+        escape in "[\\\\`]",
+        keyword in "ENV|LABEL",
+        name in "[a-c]{1,2}[\"'\\\\]?[ =]{0,2}",
+        rest in "[ab \"'\\\\`$={}:-]{1,14}",
+    ) {
+        // With an escape at its end it would go on in the next line.
+        let rest = rest.trim_end_matches(|c| c == ' ' || escape.contains(c));
+        let text = format!("# escape={escape}\nFROM x\n{keyword} {name}{rest}\n");
+        if let Ok(file) = Dockerfile::parse("Dockerfile", &text) {
+            let again = parse(&file.to_string());
+            prop_assert_eq!(values(&again), values(&file), "{}", file);
+            prop_assert_eq!(again.to_string(), file.to_string());
+        }
+    }
 }
 
 #[test]
