@@ -70,15 +70,18 @@ impl<'a> Builder<'a> {
         options: &BuildOptions,
     ) -> Result<BuildPlan, BuildError> {
         let mut find = |name: &str, reference: &ImageReference| {
-            let image = self
-                .bases
-                .resolve(name, reference, &options.platform, &self.lease)?;
+            let image = self.bases.resolve(name, &options.platform, &self.lease)?;
             // Whatever is removed meanwhile, what the build stands on stays.
             self.lease.hold(&image)?;
             let config = image.config();
+            // The name that a short one stood for, where it was found by one.
+            let found = match image.references() {
+                [found] => found,
+                _ => reference,
+            };
             Ok(FoundImage {
                 base: BaseImage {
-                    reference: reference.to_string(),
+                    reference: found.to_string(),
                     id: image.id().clone(),
                     layers: image.diff_ids().to_vec(),
                     history: config.history().clone().unwrap_or_default(),

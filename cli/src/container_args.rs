@@ -9,8 +9,8 @@ use dhow_container_spec::{
     SeccompChoice, TmpfsMount, parse_capability, parse_cpus, parse_size,
 };
 use dhow_engine::{ContainerName, CreateRequest, Engine};
-use dhow_image::{ImageReference, Platform};
-use dhow_image_store::{Image, StoreErrorKind};
+use dhow_image::Platform;
+use dhow_image_store::Image;
 
 use crate::context::Context;
 use crate::environment::EnvironmentArgs;
@@ -201,18 +201,10 @@ impl ContainerArgs {
     fn image(&self, context: &Context) -> anyhow::Result<(Image, String)> {
         let name = &self.words[0];
         let store = context.store()?;
-        if self.pull != PullPolicy::Always {
-            match store.find(name) {
-                Ok(image) => return Ok((self.of_platform(image)?, name.clone())),
-                Err(error) if error.kind() == StoreErrorKind::NotFound => {}
-                Err(error) => return Err(error.into()),
-            }
-        }
-        let reference: ImageReference = name.parse()?;
         let platform = self.platform.clone().unwrap_or_else(Platform::host);
         let progress = progress::reporter(false);
         let lease = store.lease()?;
-        let image = ensure_image(&lease, &reference, &platform, self.pull, progress.as_ref())?;
+        let image = ensure_image(&lease, name, &platform, self.pull, progress.as_ref())?;
         Ok((self.of_platform(image)?, name.clone()))
     }
 

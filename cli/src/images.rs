@@ -1,7 +1,7 @@
 //! Images as verbs want them: from the store, or pulled into it.
 
 use dhow_image::{BlobLocations as _, ImageReference, Platform, Progress};
-use dhow_image_store::{Image, Lease};
+use dhow_image_store::{Image, Lease, Store, StoreError, StoreErrorKind};
 use dhow_registry_client::{Client, Pulled};
 
 use crate::registry_args;
@@ -18,36 +18,147 @@ pub(crate) enum PullPolicy {
     Never,
 }
 
-/// The image that `reference` names: the store's, or, as `policy` has it, pulled. It stays as long as the lease, whatever others do.
+/// What the store has under a text that a person wrote.
+enum Kept {
+    /// This image, under the name that is its only one here.
+    Named(Image),
+    /// This one, by its id.
+    Identified(Image),
+    /// One that cannot be read any more.
+    Damaged(StoreError),
+    /// Nothing under any of these names.
+    Missing(Vec<ImageReference>),
+}
+
+/// Looks in the store for what a text means: the name as it stands, else what a short name can mean on this machine, else an id.
+fn look_up(store: &Store, text: &str) -> anyhow::Result<Kept> {
+    let mut names = Vec::new();
+    if let Ok(own) = text.parse::<ImageReference>() {
+        // The files that say what short names mean are not read where the name is here as it stands.
+        match store.image(&own) {
+            Ok(Some(image)) => return Ok(Kept::Named(image)),
+            Err(error @ StoreError::Damaged { .. }) => return Ok(Kept::Damaged(error)),
+            other => other?,
+        };
+        names = registry_args::candidates(text)?;
+        for name in names.iter().filter(|name| **name != own) {
+            match store.image(name) {
+                Ok(Some(image)) => return Ok(Kept::Named(image)),
+                Err(error @ StoreError::Damaged { .. }) => return Ok(Kept::Damaged(error)),
+                other => other?,
+            };
+        }
+        if !names.contains(&own) {
+            names.insert(0, own);
+        }
+    }
+    match store.find(text) {
+        Ok(image) => Ok(Kept::Identified(image)),
+        Err(error) if error.kind() == StoreErrorKind::NotFound => Ok(Kept::Missing(names)),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// The image of the store that a person means.
+pub(crate) fn find(store: &Store, text: &str) -> anyhow::Result<Image> {
+    match look_up(store, text)? {
+        Kept::Named(image) | Kept::Identified(image) => Ok(image),
+        Kept::Damaged(error) => Err(error.into()),
+        Kept::Missing(names) => Err(missing(text, &names)),
+    }
+}
+
+/// The same by a name, with that name in full.
+pub(crate) fn find_named(store: &Store, text: &str) -> anyhow::Result<(ImageReference, Image)> {
+    match look_up(store, text)? {
+        Kept::Named(image) => match image.references().first() {
+            Some(name) => Ok((name.clone(), image)),
+            None => Err(missing(text, &[])),
+        },
+        Kept::Damaged(error) => Err(error.into()),
+        Kept::Identified(_) => Err(missing(text, &[])),
+        Kept::Missing(names) => Err(missing(text, &names)),
+    }
+}
+
+/// That none of these is there.
+fn missing(text: &str, names: &[ImageReference]) -> anyhow::Error {
+    let remedy = "`dhow images` lists what there is, and `dhow tag` names it";
+    absent(text, names, remedy)
+}
+
+fn absent(text: &str, names: &[ImageReference], remedy: &str) -> anyhow::Error {
+    let tried = match names {
+        [] | [_] => String::new(),
+        names => {
+            let names: Vec<String> = names.iter().map(ToString::to_string).collect();
+            format!(", neither as {}", names.join(" nor as "))
+        }
+    };
+    // In the form that names without a tag are kept in.
+    let name = text.parse::<ImageReference>();
+    let name = name.map_or_else(|_| text.to_owned(), |name| name.familiar());
+    anyhow::anyhow!("no such image: {name}{tried}; {remedy}")
+}
+
+/// The image that `text` means: the store's, or, as `policy` has it, pulled. It stays as long as the lease, whatever others do.
 pub(crate) fn ensure_image(
     lease: &Lease,
-    reference: &ImageReference,
+    text: &str,
     platform: &Platform,
     policy: PullPolicy,
     progress: &dyn Progress,
 ) -> anyhow::Result<Image> {
-    let kept = lease.store().image(reference)?;
-    match (kept, policy) {
-        (Some(image), PullPolicy::Missing | PullPolicy::Never) => Ok(image),
-        (None, PullPolicy::Never) => anyhow::bail!(
-            "there is no image {}; pull or build it first",
-            reference.familiar()
-        ),
-        (kept, _) => {
-            if kept.is_none() {
-                let line = format!("{} is not here; pulling it", reference.familiar());
-                progress.note(&line);
-            }
-            Ok(pull(
-                &registry_args::client()?,
-                lease,
-                reference,
-                platform,
-                progress,
-            )?
-            .image)
+    let store = lease.store();
+    let (names, state) = match (look_up(store, text)?, policy) {
+        // An id is no name at a registry.
+        (Kept::Identified(image), _) => return Ok(image),
+        (Kept::Named(image), PullPolicy::Never) => return Ok(image),
+        (Kept::Named(image), PullPolicy::Missing) if store.is_runnable(&image)? => {
+            return Ok(image);
+        }
+        (Kept::Damaged(error), PullPolicy::Never) => return Err(error.into()),
+        (Kept::Missing(names), PullPolicy::Never) => {
+            return Err(absent(text, &names, "pull or build it first"));
+        }
+        (Kept::Named(_), PullPolicy::Always) => (registry_args::candidates(text)?, None),
+        (Kept::Named(image), _) => (image.references().to_vec(), Some("is damaged here")),
+        (Kept::Damaged(_), _) => (registry_args::candidates(text)?, Some("is damaged here")),
+        (Kept::Missing(_), _) => (registry_args::candidates(text)?, Some("is not here")),
+    };
+    if let (Some(state), Some(name)) = (state, names.first()) {
+        progress.note(&format!("{} {state}; pulling it", name.familiar()));
+    }
+    let client = registry_args::client()?;
+    let (_, arrived) = first(&names, |name| {
+        pull(&client, lease, name, platform, progress)
+    })?;
+    Ok(arrived.image)
+}
+
+/// The first of these names that is to be had by `pull`.
+pub(crate) fn first(
+    names: &[ImageReference],
+    pull: impl Fn(&ImageReference) -> anyhow::Result<Arrived>,
+) -> anyhow::Result<(ImageReference, Arrived)> {
+    let mut failures = Vec::new();
+    for name in names {
+        match pull(name) {
+            Ok(arrived) => return Ok((name.clone(), arrived)),
+            Err(error) => failures.push((name, error)),
         }
     }
+    if failures.len() == 1 {
+        return Err(failures.remove(0).1);
+    }
+    let each: Vec<String> = failures
+        .iter()
+        .map(|(name, error)| format!("{name}: {error:#}"))
+        .collect();
+    anyhow::bail!(
+        "it is in none of the registries that are searched for a short name: {}",
+        each.join("; ")
+    )
 }
 
 /// An image that was asked for at its registry.
@@ -72,14 +183,25 @@ pub(crate) fn pull(
     let resolved = client.resolve(reference)?;
     let digest = resolved.descriptor.digest().to_string();
     let chosen = resolved.manifest(platform, reference)?;
-    if let Some(image) = store.image(reference)?
-        && image.descriptor().digest() == chosen.digest()
-    {
-        return Ok(Arrived {
-            image,
-            digest,
-            pulled: None,
-        });
+    let kept = match store.image(reference) {
+        // What cannot be read any more is fetched again.
+        Err(StoreError::Damaged { .. }) => None,
+        kept => kept?,
+    };
+    if let Some(image) = kept.filter(|image| image.descriptor().digest() == chosen.digest()) {
+        match store.lack(&image)? {
+            None => {
+                return Ok(Arrived {
+                    image,
+                    digest,
+                    pulled: None,
+                });
+            }
+            Some(lack) => {
+                let name = reference.familiar();
+                progress.note(&format!("{name} is not whole here ({lack}); repairing it"));
+            }
+        }
     }
     let pulled = client.pull_resolved(reference, &resolved, platform, lease, progress)?;
     store.tag(reference, &pulled.manifest)?;

@@ -8,6 +8,7 @@ mod each;
 mod environment;
 mod images;
 mod progress;
+mod refetching;
 mod registry_args;
 mod rootless;
 mod table;

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use dhow_image::ImageReference;
+use dhow_image::{ImageReference, ReferenceError};
 use dhow_registry_client::{Client, ClientOptions, Credentials, Keychain, Registries, Trust};
 
 /// Registries that may have any certificate or speak plain HTTP, separated by commas; those of this machine itself need not be named.
@@ -60,6 +60,11 @@ impl RegistryArgs {
 /// A client that works as the environment has it.
 pub(crate) fn client() -> anyhow::Result<Client> {
     Ok(Client::new(options()?))
+}
+
+/// The text of a name, which may be short.
+pub(crate) fn name(text: &str) -> Result<String, ReferenceError> {
+    text.parse::<ImageReference>().map(|_| text.to_owned())
 }
 
 /// What a name without a registry can mean on this machine, best first.

@@ -36,8 +36,10 @@ impl Store {
     /// Writes a small blob durably, where it is not there yet.
     pub(crate) fn write_blob(&self, bytes: &[u8]) -> Result<Digest, StoreError> {
         let digest = Digest::of(bytes);
-        if !self.has_blob(&digest) {
-            self.write(&self.blob_path(&digest), bytes, true)?;
+        let path = self.blob_path(&digest);
+        // One that was damaged meanwhile is replaced.
+        if read(&path)?.as_deref() != Some(bytes) {
+            self.write(&path, bytes, true)?;
         }
         Ok(digest)
     }

@@ -12,6 +12,7 @@ use crate::error::io;
 use crate::layers::LayerRecord;
 use crate::store::{names, remove_file};
 use crate::unpacking::{unpack_stream, unpacking};
+use crate::whole::{Owners, pull};
 use crate::{Lease, Store, StoreError};
 
 /// Something in the store that is not what its name says.
@@ -23,25 +24,29 @@ pub struct Flaw {
     pub reason: String,
     /// It was taken out of the store, and will be fetched or made again when it is needed.
     pub repaired: bool,
+    /// What is to be done to have it again, where that does not come about by itself.
+    pub remedy: Option<String>,
 }
 
 impl Store {
-    /// Reads every blob and every tree, and tells which are not what their names say. With `repair`, a bad blob is removed, and
-    /// a bad tree loses its record, where a good blob is there to make it from again.
+    /// Reads every blob and every tree, and tells which are not what their names say, and what the images lack. With `repair`, a bad
+    /// blob is removed, and a bad tree loses its record, where a good blob is there to make it from again or can be fetched. A
+    /// container that uses the tree keeps it.
     ///
     /// # Errors
     /// When the store cannot be read.
     pub fn check(&self, repair: bool) -> Result<Vec<Flaw>, StoreError> {
         let lease = self.lease()?;
         let mut flaws = Vec::new();
-        self.check_blobs(repair, &mut flaws)?;
+        let owners = self.check_images(&mut flaws)?;
+        self.check_blobs(repair, &owners, &mut flaws)?;
         self.check_indexes(&mut flaws)?;
         let directory = self.path("layers");
         for name in names(&directory)? {
             let Some(diff_id) = diff_id_of(&name) else {
                 continue;
             };
-            let Some(record) = self.read_record(&name)? else {
+            let Some(record) = self.written_record(&name)? else {
                 continue;
             };
             lease.hold_tree(&record.tree)?;
@@ -55,7 +60,9 @@ impl Store {
             if let Some(source) = std::error::Error::source(&error) {
                 reason = format!("{reason}: {source}");
             }
-            let repaired = repair && self.has_good_blob(&diff_id)?;
+            let has_blob = self.has_good_blob(&diff_id)?;
+            let is_gone = !self.tree_path(&record.tree).exists();
+            let repaired = repair && (has_blob || is_gone || self.can_be_fetched(&diff_id)?);
             if repaired {
                 remove_file(&directory.join(&name))?;
             }
@@ -63,12 +70,26 @@ impl Store {
                 what: format!("the tree of layer {}", diff_id.0.short()),
                 reason,
                 repaired,
+                remedy: owned(&owners, &diff_id.0).filter(|_| !has_blob),
             });
         }
         Ok(flaws)
     }
 
-    fn check_blobs(&self, repair: bool, flaws: &mut Vec<Flaw>) -> Result<(), StoreError> {
+    /// Whether a registry is known to have the layer's blob.
+    fn can_be_fetched(&self, diff_id: &DiffId) -> Result<bool, StoreError> {
+        match self.compressed(diff_id)? {
+            Some(blob) => Ok(self.locations().are_known(&digest_of(&blob)?)),
+            None => Ok(false),
+        }
+    }
+
+    fn check_blobs(
+        &self,
+        repair: bool,
+        owners: &Owners,
+        flaws: &mut Vec<Flaw>,
+    ) -> Result<(), StoreError> {
         for algorithm in ["sha256", "sha512"] {
             let directory = self.path("blobs").join(algorithm);
             for hex in names(&directory)? {
@@ -89,6 +110,7 @@ impl Store {
                     what: format!("blob {digest}"),
                     reason: format!("its bytes have the digest {found}"),
                     repaired: repair,
+                    remedy: owned(owners, &digest),
                 });
             }
         }
@@ -96,7 +118,7 @@ impl Store {
     }
 
     /// The digest of a blob's bytes; none where it is not there (any more).
-    fn digest_of_file(&self, digest: &Digest) -> Result<Option<Digest>, StoreError> {
+    pub(crate) fn digest_of_file(&self, digest: &Digest) -> Result<Option<Digest>, StoreError> {
         let path = self.blob_path(digest);
         let mut file = match File::open(&path) {
             Ok(file) => file,
@@ -140,7 +162,7 @@ impl Store {
         })
     }
 
-    fn packed_digest(&self, diff_id: &DiffId, tree: &str) -> Result<DiffId, StoreError> {
+    pub(crate) fn packed_digest(&self, diff_id: &DiffId, tree: &str) -> Result<DiffId, StoreError> {
         let tree = self.open_tree(tree)?;
         let packed = dhow_layer::pack(tree.as_fd(), io::sink(), &self.packing());
         let packed = packed.map_err(|source| StoreError::Pack {
@@ -187,6 +209,12 @@ impl Store {
         let digest = digest_of(&blob)?;
         Ok(self.digest_of_file(&digest)? == Some(digest))
     }
+}
+
+/// What is to be done for the images to which a damaged part belongs.
+fn owned(owners: &Owners, part: &Digest) -> Option<String> {
+    let names: Vec<String> = owners.get(part)?.iter().map(|name| pull(name)).collect();
+    Some(names.join(", "))
 }
 
 /// The DiffId in the name of a record's file.

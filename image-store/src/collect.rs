@@ -140,6 +140,13 @@ impl Store {
         Ok(())
     }
 
+    /// What living processes use of blobs.
+    pub(crate) fn held_blobs(&self) -> Result<HashSet<Digest>, StoreError> {
+        let mut marked = Marked::default();
+        self.mark_leases(&mut marked)?;
+        Ok(marked.blobs)
+    }
+
     fn mark_tags(&self, marked: &mut Marked) -> Result<(), StoreError> {
         for (_, tag) in self.tags()? {
             self.mark_image(&digest_of(&tag.manifest)?, marked)?;
@@ -274,9 +281,14 @@ impl Store {
         Ok(recorded)
     }
 
-    /// Notes of blobs that are gone.
+    /// Notes of blobs that are gone. Of those that a registry has it stays as long as the layer is here.
     fn sweep_compressed(&self) -> Result<(), StoreError> {
         let directory = self.path("compressed");
+        let records = names(&self.path("layers"))?;
+        let layers: HashSet<&str> = records
+            .iter()
+            .filter_map(|name| name.strip_suffix(".json")?.split('@').next())
+            .collect();
         for name in names(&directory)? {
             let diff_id = name.replacen('-', ":", 1).parse::<DiffId>();
             let blob = match &diff_id {
@@ -284,7 +296,11 @@ impl Store {
                 Err(_) => None,
             };
             let there = match blob {
-                Some(blob) => self.has_blob(&digest_of(&blob)?),
+                Some(blob) => {
+                    let digest = digest_of(&blob)?;
+                    let kept = layers.contains(name.as_str());
+                    self.has_blob(&digest) || kept && self.is_dropped(&digest)
+                }
                 None => false,
             };
             if !there {

@@ -69,8 +69,13 @@ impl Store {
         for diff_id in layers {
             let record = self.layer(diff_id, parent.as_ref())?;
             let known = match self.compressed(diff_id)? {
-                Some(blob) if self.has_blob(&digest_of(&blob)?) => Some(blob),
-                _ => None,
+                Some(blob) => {
+                    let digest = digest_of(&blob)?;
+                    let is_known =
+                        self.has_blob(&digest) || record.is_some() && self.is_dropped(&digest);
+                    is_known.then_some(blob)
+                }
+                None => None,
             };
             descriptors.push(match (known, record) {
                 (Some(blob), _) => blob,

@@ -40,7 +40,8 @@ impl Store {
             let digest = digest_of(layer)?;
             // What a registry gave uncompressed goes on as it came; what an archive gave so is compressed like a layer built here.
             let as_it_came = is_compressed(layer) || self.locations().are_known(&digest);
-            if as_it_came && self.has_blob(&digest) {
+            // What a registry is known to hold need not be here.
+            if as_it_came && (self.has_blob(&digest) || self.is_dropped(&digest)) {
                 continue;
             }
             match self.known_blob(lease, &image.diff_ids[index])? {
@@ -63,7 +64,7 @@ impl Store {
         Ok(distributable)
     }
 
-    /// A blob that was made or pulled for the layer before, where it is still there.
+    /// A blob that was made or pulled for the layer before, where it is still there or can be had again.
     fn known_blob(
         &self,
         lease: &Lease,
@@ -74,7 +75,7 @@ impl Store {
         };
         let digest = digest_of(&blob)?;
         lease.hold_blobs([&digest])?;
-        Ok(self.has_blob(&digest).then_some(blob))
+        Ok((self.has_blob(&digest) || self.is_dropped(&digest)).then_some(blob))
     }
 
     /// Compresses the layers with these indices, as many at a time as there are cores; where there are fewer, each has several.

@@ -7,8 +7,7 @@ use std::io::{self, Read, Seek as _, Write};
 use std::os::unix::fs::FileExt as _;
 
 use dhow_image::{
-    BlobSource as _, ChainId, Compression, Descriptor, DiffId, Digest, Hasher, ImageConfiguration,
-    Progress, Want,
+    ChainId, Compression, Descriptor, DiffId, Digest, Hasher, ImageConfiguration, Progress, Want,
 };
 use dhow_layer::{Archive, ArchiveKind};
 use serde::Deserialize;
@@ -174,7 +173,7 @@ impl Store {
         }
         let listed: Vec<Listed> = serde_json::from_slice(&members.document("manifest.json")?)
             .map_err(|error| damaged("manifest.json", error))?;
-        let lease = self.lease()?;
+        let lease = self.taking_lease()?;
         let mut loaded = Vec::new();
         for listed in &listed {
             let manifest = lease.take_listed(members, listed, progress)?;
@@ -248,7 +247,7 @@ impl Store {
             let layers = image.diff_ids.iter().zip(image.manifest.layers());
             for ((diff_id, layer), record) in layers.zip(&records) {
                 if written.insert(diff_id.0.clone()) {
-                    let body = self.uncompressed(diff_id, layer)?;
+                    let body = self.uncompressed(diff_id, layer, &record.tree)?;
                     let name = layer_name(diff_id);
                     append_whole(&mut tar, &name, &diff_id.0, record.tar_size, body, progress)?;
                 }
@@ -276,13 +275,11 @@ impl Store {
         &self,
         diff_id: &DiffId,
         layer: &Descriptor,
+        tree: &str,
     ) -> Result<Box<dyn Read + Send + '_>, StoreError> {
-        let failed = |error| damaged(diff_id, error);
         let digest = digest_of(layer)?;
         if !self.has_blob(&digest) {
-            let size = layer.size();
-            let tar = descriptor(Compression::None.layer_media_type(), size, &diff_id.0);
-            return Ok(self.open(&tar, 0).map_err(failed)?.reader);
+            return Ok(self.packed(diff_id, tree)?.reader);
         }
         let path = self.blob_path(&digest);
         let mut file = File::open(&path).map_err(io_error("opening", &path))?;

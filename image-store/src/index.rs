@@ -126,7 +126,7 @@ impl Store {
         ImageTree::read(self, index).map_err(|error| damaged(index.digest(), error))
     }
 
-    /// Whether everything that an index names is in the store.
+    /// Whether everything that an index names is in the store, or was dropped from it because a registry has it.
     ///
     /// # Errors
     /// When one of its documents is damaged.
@@ -138,7 +138,8 @@ impl Store {
             return Ok(false);
         };
         for blob in tree.blobs() {
-            if !self.has_blob(&digest_of(blob)?) {
+            let digest = digest_of(blob)?;
+            if !self.has_blob(&digest) && !self.is_dropped(&digest) {
                 return Ok(false);
             }
         }
@@ -164,6 +165,7 @@ impl Store {
                     what: format!("{what} of {name}"),
                     reason,
                     repaired: false,
+                    remedy: None,
                 });
             };
             match ImageTree::read(self, index) {

@@ -17,7 +17,7 @@ use crate::blobs::digest_of;
 use crate::error::io;
 use crate::lease::ChainState;
 use crate::pipe::{PipeWriter, pipe};
-use crate::store::{flock, sync_directory};
+use crate::store::{flock, remove_file, sync_directory};
 use crate::unpacking::{FreshTree, check_diff_id, unpack_stream, unpacking};
 use crate::{Lease, Store, StoreError};
 
@@ -55,14 +55,28 @@ impl Lease {
     fn begin_blob(&self, descriptor: &Descriptor, want: &Want) -> Result<Begun<'_>, StoreError> {
         let digest = digest_of(descriptor)?;
         self.hold_blobs([&digest])?;
+        // What was here until now is to be here again; what was dropped need not be.
+        let was_bad = self.store().remove_damaged(descriptor, &digest)?;
+        let is_elsewhere = matches!(want, Want::Layer { .. }) && self.store().is_dropped(&digest);
+        if is_elsewhere && !was_bad && !self.takes_all() && self.offer_tree(descriptor, want)? {
+            // Its tree is here, and a registry has it for whoever needs its bytes.
+            return Ok(Begun::Present);
+        }
         let taken = self.store().take_part(&digest)?;
         // Asked after the wait, in which another process may have unpacked it.
         let has_tree = self.offer_tree(descriptor, want)?;
         let Some((path, part)) = taken else {
             if let (Want::Layer { diff_id, parent }, false) = (want, has_tree) {
                 // The bytes are here, the tree is not.
-                let record = self.unpack_blob(diff_id, parent.as_ref(), Some(descriptor))?;
-                self.layer_is_there(diff_id, parent.as_ref(), record.tree);
+                match self.unpack_blob(diff_id, parent.as_ref(), Some(descriptor)) {
+                    Ok(record) => self.layer_is_there(diff_id, parent.as_ref(), record.tree),
+                    // The bytes were damaged since they came: they come once more.
+                    Err(error) if !error.is_of_writing() && self.store().is_bad(&digest)? => {
+                        remove_file(&self.store().blob_path(&digest))?;
+                        return self.begin_blob(descriptor, want);
+                    }
+                    Err(error) => return Err(error),
+                }
             }
             return Ok(Begun::Present);
         };

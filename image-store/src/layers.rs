@@ -77,7 +77,17 @@ impl Store {
         Ok(Ok(records))
     }
 
+    /// The record in this file, where it can be used: a tree that somebody removed counts as missing, and is made again.
     pub(crate) fn read_record(&self, name: &str) -> Result<Option<LayerRecord>, StoreError> {
+        let record = self.written_record(name)?;
+        Ok(record.filter(|record| {
+            let tree = self.tree_path(&record.tree);
+            rustix::fs::access(tree, rustix::fs::Access::EXISTS).is_ok()
+        }))
+    }
+
+    /// The record in this file, whether its tree is there or not.
+    pub(crate) fn written_record(&self, name: &str) -> Result<Option<LayerRecord>, StoreError> {
         let path = self.path("layers").join(name);
         let Some(bytes) = read(&path)? else {
             return Ok(None);

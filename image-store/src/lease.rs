@@ -34,6 +34,8 @@ struct Inner {
     changed: Condvar,
     /// Layers that become durable beside what is done under this lease.
     settling: Arc<Settling>,
+    /// Also blobs that a registry has and that the store can do without.
+    takes_all: bool,
 }
 
 /// How far a layer that was offered under a lease has come.
@@ -56,6 +58,16 @@ impl Store {
     /// # Errors
     /// When its file cannot be made.
     pub fn lease(&self) -> Result<Lease, StoreError> {
+        self.make_lease(false)
+    }
+
+    /// A lease under which all blobs that are offered are taken, also those that a registry is known to have: who offers them has
+    /// their bytes at hand.
+    pub(crate) fn taking_lease(&self) -> Result<Lease, StoreError> {
+        self.make_lease(true)
+    }
+
+    fn make_lease(&self, takes_all: bool) -> Result<Lease, StoreError> {
         let path = self.path("leases").join(random_name(12)?);
         // Under the lock no collection can take the file for a dead one's before it is locked.
         let _lock = self.lock_shared()?;
@@ -73,6 +85,7 @@ impl Store {
             chains: Mutex::default(),
             changed: Condvar::new(),
             settling: Arc::default(),
+            takes_all,
         };
         Ok(Lease {
             inner: Arc::new(inner),
@@ -92,6 +105,10 @@ impl Lease {
     /// The store.
     pub fn store(&self) -> &Store {
         &self.inner.store
+    }
+
+    pub(crate) fn takes_all(&self) -> bool {
+        self.inner.takes_all
     }
 
     /// Keeps a small blob (a config, a manifest).

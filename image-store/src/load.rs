@@ -114,7 +114,7 @@ impl Store {
     ) -> Result<Vec<Loaded>, StoreError> {
         let mut loader = Loader {
             store: self,
-            lease: self.lease()?,
+            lease: self.taking_lease()?,
             progress,
             index: None,
             documents: 0,

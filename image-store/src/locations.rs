@@ -26,6 +26,11 @@ impl Store {
 }
 
 impl Locations {
+    /// The registries and their repositories that are known to have had the blob, latest first.
+    pub fn places(&self, digest: &Digest) -> Vec<(String, String)> {
+        self.lines(digest)
+    }
+
     /// One small file for each blob, a line for each place: `REGISTRY REPOSITORY`, latest first.
     fn path(&self, digest: &Digest) -> PathBuf {
         let name = format!("{}-{}", digest.algorithm().name(), digest.hex());

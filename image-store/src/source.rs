@@ -6,10 +6,10 @@ use std::os::fd::AsFd;
 
 use dhow_image::{BlobBody, BlobSource, Descriptor, DiffId, TransferError, TransferErrorKind};
 
-use crate::Store;
 use crate::blobs::digest_of;
 use crate::error::io;
 use crate::pipe::pipe;
+use crate::{Store, StoreError};
 
 impl BlobSource for Store {
     fn open(&self, descriptor: &Descriptor, offset: u64) -> Result<BlobBody<'_>, TransferError> {
@@ -51,7 +51,16 @@ impl Store {
             let message = format!("blob {diff_id} is not in the store");
             return Err(TransferError::new(TransferErrorKind::NotFound, message));
         };
-        let tree = self.open_tree(&record.tree)?;
+        Ok(self.packed(diff_id, &record.tree)?)
+    }
+
+    /// What a tree packs to, which is to be the tar of this layer: that it is not is said at its end.
+    pub(crate) fn packed(
+        &self,
+        diff_id: &DiffId,
+        tree: &str,
+    ) -> Result<BlobBody<'static>, StoreError> {
+        let tree = self.open_tree(tree)?;
         let options = self.packing();
         let expected = diff_id.clone();
         let (mut writer, reader) = pipe();

@@ -1,6 +1,6 @@
 //! How much room the store takes, and for what.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::fs;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
@@ -33,6 +33,10 @@ pub struct Usage {
     pub containers: Share,
     /// Layers that only the build cache keeps.
     pub cache: Share,
+    /// How many blobs of layers are not kept, because a registry has them.
+    pub dropped_blobs: u64,
+    /// Their bytes, which count nowhere else.
+    pub dropped_bytes: u64,
 }
 
 /// Trees and blobs with their sizes, each counted once.
@@ -41,6 +45,8 @@ struct Counted {
     trees: HashSet<String>,
     blobs: HashSet<Digest>,
     bytes: u64,
+    /// Blobs that are elsewhere, with their bytes there.
+    dropped: HashMap<Digest, u64>,
 }
 
 impl Store {
@@ -78,6 +84,8 @@ impl Store {
             bytes: counted.bytes,
             reclaimable: counted.bytes - active_bytes,
         };
+        usage.dropped_blobs = counted.dropped.len() as u64;
+        usage.dropped_bytes = counted.dropped.values().sum();
         usage.cache = self.count_cache(&mut counted)?;
         Ok(usage)
     }
@@ -95,10 +103,12 @@ impl Store {
         let documents = [image.descriptor(), image.manifest().config()];
         for blob in image.manifest().layers().iter().chain(documents) {
             let digest = digest_of(blob)?;
-            if let Some(size) = self.blob_size(&digest)?
-                && counted.blobs.insert(digest)
-            {
-                counted.bytes += size;
+            match self.blob_size(&digest)? {
+                Some(size) if counted.blobs.insert(digest.clone()) => counted.bytes += size,
+                None if self.is_dropped(&digest) => {
+                    counted.dropped.insert(digest, blob.size());
+                }
+                _ => {}
             }
         }
         for (_, index) in &image.indexes {

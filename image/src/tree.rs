@@ -12,7 +12,7 @@ use crate::{
 };
 
 /// The largest document that is taken: distribution-spec wants at least 4 MB.
-const LARGEST: u64 = 8 << 20;
+const LARGEST: u64 = 4 << 20;
 /// All documents of one image together are not larger; they are held in memory.
 const ALL_TOGETHER: u64 = 24 << 20;
 /// So many documents are taken of one image.

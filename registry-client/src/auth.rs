@@ -10,6 +10,7 @@ use serde::Deserialize;
 use ureq::Body;
 use ureq::http::{Method, Response, header};
 
+use crate::body::paced;
 use crate::challenge::Challenge;
 use crate::credentials::{Credentials, Login, Proof};
 use crate::endpoint::Endpoint;
@@ -324,8 +325,7 @@ fn read_token(
     response: Response<Body>,
 ) -> Result<(Token, Option<String>), Box<dyn std::error::Error + Send + Sync>> {
     let mut text = Vec::new();
-    let body = response.into_body().into_reader();
-    body.take(LONGEST).read_to_end(&mut text)?;
+    paced(response).take(LONGEST).read_to_end(&mut text)?;
     let answer: TokenAnswer = serde_json::from_slice(&text)?;
     let value = answer
         .token

@@ -4,22 +4,26 @@ use std::io::Write;
 
 use dhow_image::{
     BlobLocations, BlobSink, BlobSource, Descriptor, Digest, ImageReference, Platform, Progress,
-    TransferError, TransferErrorKind,
+    TransferError, TransferErrorKind, Want,
 };
 
 use crate::auth::Authorizer;
+use crate::body::Patience;
 use crate::credentials::{Account, Credentials, Keychain, Proof};
 use crate::download;
 use crate::endpoint::Endpoint;
 use crate::login;
 use crate::manifest::{self, Resolved};
+use crate::parallel::Stop;
 use crate::pull::{Pull, Pulled};
 use crate::push::{Push, Pushed};
 use crate::referrers;
 use crate::registries::{Place, Registries};
 use crate::repository::{Access, Repository};
-use crate::source::RegistrySource;
+use crate::source::{FromRepository, RegistrySource};
+use crate::tags;
 use crate::tls::Trust;
+use crate::transfer::{Transfer, Words};
 use crate::transport::Transport;
 
 /// How a client works.
@@ -35,6 +39,8 @@ pub struct ClientOptions {
     pub concurrency: usize,
     /// Send blobs in chunks of so many bytes; where there is none, whole, and in chunks only when the registry finds them too large.
     pub chunk: Option<u64>,
+    /// How long registries are waited for.
+    pub patience: Patience,
 }
 
 /// Speaks to registries, over connections that it keeps.
@@ -52,6 +58,7 @@ impl Default for ClientOptions {
             registries: Registries::default(),
             concurrency: 4,
             chunk: None,
+            patience: Patience::default(),
         }
     }
 }
@@ -60,7 +67,11 @@ impl Client {
     /// A client; nothing is sent yet.
     pub fn new(options: ClientOptions) -> Self {
         Self {
-            transport: Transport::new(options.concurrency.max(1), options.trust.clone()),
+            transport: Transport::new(
+                options.concurrency.max(1),
+                options.trust.clone(),
+                options.patience,
+            ),
             authorizer: Authorizer::new(options.credentials.clone()),
             options,
         }
@@ -242,6 +253,20 @@ impl Client {
         Err(together(reference, failures))
     }
 
+    /// The tags of the reference's repository; none where the registry knows no such repository.
+    ///
+    /// # Errors
+    /// When the registry cannot be asked, or answers with something else.
+    pub fn tags(&self, reference: &ImageReference) -> Result<Option<Vec<String>>, TransferError> {
+        let mut places = self
+            .options
+            .registries
+            .places(reference, Access::Pull, false)?;
+        // A mirror need not have all of them; the registry itself is asked.
+        let place = places.remove(places.len() - 1);
+        tags::list(&self.repository(&place, reference, Access::Pull)?)
+    }
+
     /// The manifests of the reference's repository that have `subject` as their subject, of one type of artifact or of all. Registries
     /// without this list are asked for the tag that takes its place.
     ///
@@ -266,6 +291,49 @@ impl Client {
             let message = format!("reading what refers to {subject}");
             TransferError::caused(TransferErrorKind::Corrupt, message, error)
         })
+    }
+
+    /// Fetches one blob of the reference's repository, if `sink` lacks it: checked against its descriptor, gone on with where an earlier
+    /// attempt broke off.
+    ///
+    /// # Errors
+    /// [`TransferErrorKind::NotFound`] when the registry does not have it; when it cannot be had or kept.
+    pub fn fetch_blob(
+        &self,
+        reference: &ImageReference,
+        descriptor: &Descriptor,
+        sink: &dyn BlobSink,
+        progress: &dyn Progress,
+    ) -> Result<(), TransferError> {
+        let registries = &self.options.registries;
+        let mut failures = Vec::new();
+        for place in registries.places(reference, Access::Pull, true)? {
+            let digest = Digest::of_descriptor(descriptor).map_err(|error| {
+                TransferError::caused(TransferErrorKind::Other, "reading a descriptor", error)
+            })?;
+            let repository = &self.repository(&place, reference, Access::Pull)?;
+            let transfer = Transfer {
+                source: &FromRepository {
+                    repository,
+                    reference,
+                },
+                descriptor,
+                want: &Want::Blob,
+                part: digest.short(),
+                words: Words {
+                    doing: "pulling",
+                    done: "pulled",
+                },
+                progress,
+                stop: &Stop::default(),
+            };
+            match transfer.run(sink) {
+                Ok(_) => return Ok(()),
+                Err(error) if error.kind() == TransferErrorKind::Other => return Err(error),
+                Err(error) => failures.push((place, error)),
+            }
+        }
+        Err(together(reference, failures))
     }
 
     /// Writes a blob of the reference's repository as it comes; whether there is such a blob. Its digest is not checked.

@@ -5,6 +5,7 @@ use std::io;
 use dhow_image::{Digest, TransferError, TransferErrorKind};
 use ureq::http::{Method, StatusCode, header};
 
+use crate::body::paced;
 use crate::refusal::refused;
 use crate::repository::{Ask, Repository, drain, text};
 
@@ -30,7 +31,7 @@ pub(crate) fn copy(
     }
     let announced: Option<u64> =
         text(&response, header::CONTENT_LENGTH).and_then(|text| text.parse().ok());
-    let mut body = response.into_body().into_reader();
+    let mut body = paced(response);
     let count = io::copy(&mut body, into).map_err(|error| {
         TransferError::caused(TransferErrorKind::Unreachable, doing.clone(), error)
     })?;

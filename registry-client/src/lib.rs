@@ -4,12 +4,14 @@
 //! from a [`dhow_image::BlobSource`], so it knows nothing of how images are kept.
 
 mod auth;
+mod body;
 mod challenge;
 mod client;
 mod copy;
 mod credentials;
 mod download;
 mod endpoint;
+mod given;
 mod login;
 mod manifest;
 mod parallel;
@@ -21,12 +23,14 @@ mod registries;
 mod repository;
 mod roots;
 mod source;
+mod tags;
 mod tls;
 mod transfer;
 mod transport;
 pub mod trial;
 mod upload;
 
+pub use body::Patience;
 pub use client::{Client, ClientOptions};
 pub use copy::{Copied, copy};
 pub use credentials::{Account, AccountError, Credentials, Kept, Keychain, Proof};

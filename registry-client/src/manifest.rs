@@ -1,7 +1,5 @@
 //! Manifests and indexes: fetched, checked against their digest, and read.
 
-use std::io::Read as _;
-
 use dhow_image::{
     Descriptor, Digest, DocumentKind, Hasher, ImageIndex, ImageReference, Platform, TransferError,
     TransferErrorKind,
@@ -10,12 +8,13 @@ use oci_spec::image::MediaType;
 use serde::Deserialize;
 use ureq::http::{HeaderName, Method, header};
 
+use crate::body::document;
 use crate::refusal::refused;
 use crate::registries::Place;
 use crate::repository::{Ask, Repository, text};
 
 /// The largest document that is taken: distribution-spec wants at least 4 MB.
-pub(crate) const LARGEST: u64 = 8 << 20;
+pub(crate) const LARGEST: u64 = 4 << 20;
 
 /// The header by which registries name content.
 pub(crate) const CONTENT_DIGEST: HeaderName = HeaderName::from_static("docker-content-digest");
@@ -83,18 +82,8 @@ pub(crate) fn fetch(
     }
     let said_type = text(&response, header::CONTENT_TYPE).map(str::to_owned);
     let said_digest = text(&response, CONTENT_DIGEST).map(str::to_owned);
-    let mut bytes = Vec::new();
-    let mut body = response.into_body().into_reader().take(LARGEST + 1);
-    body.read_to_end(&mut bytes).map_err(|error| {
-        let message = format!("reading the manifest of {}", reference.familiar());
-        TransferError::caused(TransferErrorKind::Unreachable, message, error)
-    })?;
-    if bytes.len() as u64 > LARGEST {
-        return Err(corrupt(format!(
-            "the manifest of {} is larger than {LARGEST} bytes",
-            reference.familiar()
-        )));
-    }
+    let doing = format!("reading the manifest of {}", reference.familiar());
+    let bytes = document(response, &doing)?;
     repository.moved(bytes.len() as u64);
     let digest = match (reference.digest(), said_digest) {
         (Some(digest), _) => digest.clone(),

@@ -1,13 +1,12 @@
 //! Manifests that refer to another: distribution-spec, "Listing Referrers" and "Pushing Manifests with Subject", with the tag by which
 //! registries without that interface keep the list.
 
-use std::io::Read as _;
-
 use dhow_image::{Descriptor, Digest, TransferError, TransferErrorKind};
 use serde_json::{Value, json};
 use ureq::http::{HeaderName, Method, StatusCode, header};
 
 use crate::auth::encoded;
+use crate::body::document;
 use crate::manifest::{ACCEPTED, LARGEST};
 use crate::refusal::refused;
 use crate::repository::{Ask, Repository, drain};
@@ -83,6 +82,8 @@ pub(crate) fn list(
     let doing = format!("asking {} what refers to {subject}", repository.title());
     let mut url = repository.url(&format!("referrers/{subject}{filter}"));
     let mut found = Vec::new();
+    // Of all pages together.
+    let mut left = LARGEST;
     for _ in 0..PAGES {
         let response = repository.send(&Ask::new(Method::GET, url.clone(), doing.clone()))?;
         match response.status() {
@@ -102,7 +103,7 @@ pub(crate) fn list(
             }
         }
         let next = repository.next_page(&response, &url, &doing)?;
-        found.extend(read(response, &doing)?);
+        found.extend(read(response, &doing, &mut left)?);
         match next {
             Some(next) => url = next,
             None => break,
@@ -129,7 +130,7 @@ fn tagged(
     .header(header::ACCEPT, ACCEPTED);
     let response = repository.send(&ask)?;
     match response.status() {
-        StatusCode::OK => read(response, &doing).map(Some),
+        StatusCode::OK => read(response, &doing, &mut LARGEST.clone()).map(Some),
         StatusCode::NOT_FOUND => {
             drain(response);
             Ok(None)
@@ -141,21 +142,16 @@ fn tagged(
 fn read(
     response: ureq::http::Response<ureq::Body>,
     doing: &str,
+    left: &mut u64,
 ) -> Result<Vec<Value>, TransferError> {
     let failed = |kind, error: Box<dyn std::error::Error + Send + Sync>| {
         TransferError::caused(kind, doing, error)
     };
-    let mut bytes = Vec::new();
-    response
-        .into_body()
-        .into_reader()
-        .take(LARGEST + 1)
-        .read_to_end(&mut bytes)
-        .map_err(|error| failed(TransferErrorKind::Unreachable, error.into()))?;
-    if bytes.len() as u64 > LARGEST {
-        let reason = format!("the answer is larger than {LARGEST} bytes");
-        return Err(failed(TransferErrorKind::Corrupt, reason.into()));
-    }
+    let bytes = document(response, doing)?;
+    *left = left.checked_sub(bytes.len() as u64).ok_or_else(|| {
+        let reason = format!("the list is larger than {LARGEST} bytes");
+        failed(TransferErrorKind::Corrupt, reason.into())
+    })?;
     let mut index: Value = serde_json::from_slice(&bytes)
         .map_err(|error| failed(TransferErrorKind::Corrupt, error.into()))?;
     match index["manifests"].take() {

@@ -7,6 +7,8 @@ use serde::Deserialize;
 use ureq::Body;
 use ureq::http::{Response, StatusCode};
 
+use crate::body::paced;
+
 /// As much as is read of an error's text.
 const LONGEST: u64 = 16 << 10;
 
@@ -62,7 +64,7 @@ pub(crate) fn is_transient(status: StatusCode) -> bool {
 /// The registry's own words in one line.
 fn reason(response: Response<Body>) -> String {
     let mut text = Vec::new();
-    let mut body = response.into_body().into_reader().take(LONGEST);
+    let mut body = paced(response).take(LONGEST);
     if body.read_to_end(&mut text).is_err() {
         return String::new();
     }

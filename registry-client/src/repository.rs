@@ -9,6 +9,7 @@ use ureq::Body;
 use ureq::http::{HeaderName, Method, Response, StatusCode, Version, header};
 
 use crate::auth::{Authorizer, Purpose};
+use crate::body::{Patience, paced};
 use crate::challenge::Challenge;
 use crate::endpoint::{Endpoint, resolve};
 use crate::refusal::is_transient;
@@ -19,8 +20,6 @@ use crate::transport::{Failure, Head, Payload, Transport};
 pub(crate) const ATTEMPTS: u32 = 5;
 /// How long the first pause is; each next one is twice as long.
 const FIRST_PAUSE: Duration = Duration::from_millis(200);
-/// The longest pause that a registry can make us take.
-const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 /// How many redirects are followed.
 const REDIRECTS: u32 = 5;
 
@@ -381,7 +380,7 @@ pub(crate) fn text(response: &Response<Body>, name: HeaderName) -> Option<&str> 
 
 /// Reads a short body to its end, so that the connection can be used again.
 pub(crate) fn drain(response: Response<Body>) {
-    let mut body = response.into_body().into_reader().take(64 << 10);
+    let mut body = paced(response).take(64 << 10);
     let _ = io::copy(&mut body, &mut io::sink());
 }
 
@@ -478,7 +477,7 @@ pub(crate) fn is_worth_retrying(error: &ureq::Error) -> bool {
 pub(crate) fn pause(attempt: u32, response: &Response<Body>) -> Duration {
     let asked = text(response, header::RETRY_AFTER).and_then(|seconds| seconds.parse().ok());
     match asked {
-        Some(seconds) => Duration::from_secs(seconds).min(LONGEST_PAUSE),
+        Some(seconds) => Duration::from_secs(seconds).min(Patience::with(response).pause),
         None => FIRST_PAUSE * (1 << (attempt - 1).min(6)),
     }
 }

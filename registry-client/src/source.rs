@@ -10,10 +10,14 @@ use dhow_image::{
 use ureq::Body;
 use ureq::http::{Method, Response, StatusCode, header};
 
+use crate::body::{Paced, paced};
 use crate::endpoint::is_loopback_url;
 use crate::manifest::{self, Resolved};
 use crate::refusal::refused;
 use crate::repository::{ATTEMPTS, Ask, Repository, drain, text};
+
+/// A connection that brought so much was not in vain.
+const FRUITFUL: u64 = 64 << 10;
 
 /// What one repository has.
 pub(crate) struct FromRepository<'a> {
@@ -102,11 +106,12 @@ fn open<'a>(
         repository,
         descriptor: descriptor.clone(),
     };
-    let (reader, offset) = blob.open(offset)?;
+    let opened = blob.open(offset)?;
+    let offset = opened.from;
     Ok(BlobBody {
         reader: Box::new(Resuming {
             blob,
-            reader,
+            opened,
             at: offset,
             opened_at: offset,
             fruitless: 0,
@@ -149,11 +154,18 @@ struct Blob<'a> {
     descriptor: Descriptor,
 }
 
-type Reader = Box<dyn Read + Send>;
+/// A connection over which a blob comes.
+struct Opened {
+    reader: Paced,
+    /// Where in the blob it begins.
+    from: u64,
+    /// How the registry says that it changed the bytes on the way.
+    encoding: Option<String>,
+}
 
 impl Blob<'_> {
     /// The bytes from `offset` on, or from 0 where the registry does not give them in parts.
-    fn open(&self, offset: u64) -> Result<(Reader, u64), TransferError> {
+    fn open(&self, offset: u64) -> Result<Opened, TransferError> {
         let response = self.request(offset)?;
         let from = match response.status() {
             StatusCode::OK => 0,
@@ -178,13 +190,23 @@ impl Blob<'_> {
             }
         };
         let left = self.descriptor.size().saturating_sub(from);
+        let encoding = text(&response, header::CONTENT_ENCODING);
+        let encoding = encoding.filter(|encoding| *encoding != "identity");
         let announced = text(&response, header::CONTENT_LENGTH);
-        match announced.and_then(|text| text.parse::<u64>().ok()) {
-            Some(announced) if announced != left => Err(self.corrupt(format!(
-                "announces {announced} bytes where {left} should come"
-            ))),
-            _ => Ok((Box::new(response.into_body().into_reader()), from)),
+        if let Some(announced) = announced
+            .and_then(|text| text.parse::<u64>().ok())
+            .filter(|announced| *announced != left)
+        {
+            let encoded = encoding.map_or_else(String::new, |how| format!(", encoded as {how:?}"));
+            return Err(self.corrupt(format!(
+                "announces {announced} bytes where {left} should come{encoded}"
+            )));
         }
+        Ok(Opened {
+            encoding: encoding.map(str::to_owned),
+            reader: paced(response),
+            from,
+        })
     }
 
     /// Asks the registry for the blob from an offset on; where it does not have a layer that is not to be distributed, the addresses
@@ -229,19 +251,20 @@ impl Blob<'_> {
 /// Reads a blob, over as many connections as it takes.
 struct Resuming<'a> {
     blob: Blob<'a>,
-    reader: Reader,
+    opened: Opened,
     /// Where in the blob the next byte is.
     at: u64,
     /// Where the connection at hand began.
     opened_at: u64,
-    /// How many connections in a row gave nothing.
+    /// How many connections in a row gave next to nothing.
     fruitless: u32,
 }
 
 impl Resuming<'_> {
     /// Goes on over another connection.
     fn go_on(&mut self, error: io::Error) -> io::Result<()> {
-        self.fruitless = match self.at > self.opened_at {
+        // Who sends a little at a time is not waited for until all has come.
+        self.fruitless = match self.at >= self.opened_at.saturating_add(FRUITFUL) {
             true => 0,
             false => self.fruitless + 1,
         };
@@ -259,13 +282,13 @@ impl Resuming<'_> {
             )));
         }
         std::thread::sleep(Duration::from_millis(100 << self.fruitless));
-        let (mut reader, from) = self.blob.open(self.at).map_err(io::Error::other)?;
+        let mut opened = self.blob.open(self.at).map_err(io::Error::other)?;
         self.opened_at = self.at;
         // What was read already is read past; a connection that breaks meanwhile gives nothing.
-        if let Err(error) = skip(&mut reader, self.at - from) {
+        if let Err(error) = skip(&mut opened.reader, self.at - opened.from) {
             return self.go_on(error);
         }
-        self.reader = reader;
+        self.opened = opened;
         Ok(())
     }
 }
@@ -274,9 +297,16 @@ impl Read for Resuming<'_> {
     fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
         let size = self.blob.descriptor.size();
         loop {
-            let broken = match self.reader.read(out) {
+            let broken = match self.opened.reader.read(out) {
                 Ok(0) if self.at == size || out.is_empty() => return Ok(0),
-                Ok(0) => io::ErrorKind::UnexpectedEof.into(),
+                // What was encoded on the way is not what the digest names, however often it comes.
+                Ok(0) => match &self.opened.encoding {
+                    Some(how) => {
+                        let reason = format!("sends it encoded as {how:?}");
+                        return Err(io::Error::other(self.blob.corrupt(reason)));
+                    }
+                    None => io::ErrorKind::UnexpectedEof.into(),
+                },
                 Ok(count) if self.at + count as u64 > size => {
                     let reason = format!("sends more than the {size} bytes that it has");
                     return Err(io::Error::other(self.blob.corrupt(reason)));
@@ -294,7 +324,7 @@ impl Read for Resuming<'_> {
     }
 }
 
-fn skip(reader: &mut Reader, count: u64) -> io::Result<()> {
+fn skip(reader: &mut Paced, count: u64) -> io::Result<()> {
     match io::copy(&mut reader.take(count), &mut io::sink())? {
         passed if passed < count => Err(io::ErrorKind::UnexpectedEof.into()),
         _ => Ok(()),

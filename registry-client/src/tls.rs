@@ -6,8 +6,11 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use dhow_image::{TransferError, TransferErrorKind};
+use rustls::pki_types::pem::PemObject as _;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use ureq::tls::{Certificate, ClientCert, PemItem, PrivateKey, RootCerts, TlsConfig, parse_pem};
 
+use crate::given::GivenTls;
 use crate::roots;
 
 /// Where certificates for single hosts are kept.
@@ -156,6 +159,30 @@ impl TlsConfigs {
         Ok(config)
     }
 
+    /// How TLS is spoken with a host for which certificates were given; none where there are none, or anybody is believed.
+    pub(crate) fn given(&self, profile: &TlsProfile) -> Result<Option<GivenTls>, TransferError> {
+        let Some(first) = profile.authorities.first().filter(|_| !profile.unverified) else {
+            return Ok(None);
+        };
+        let RootCerts::Specific(all) = self.roots(&profile.authorities)? else {
+            return Ok(None);
+        };
+        let mut own = 0;
+        for file in &profile.authorities {
+            own += certificates(file)?.len();
+        }
+        let all = all.iter().map(in_der).collect();
+        let identity = match &profile.client {
+            Some((path, key)) => {
+                let chain = certificates(path)?.iter().map(in_der).collect();
+                Some((chain, private_key(key)?))
+            }
+            None => None,
+        };
+        let given = GivenTls::new(all, own, identity).map_err(|error| unusable(first, error))?;
+        Ok(Some(given))
+    }
+
     fn roots(&self, files: &[PathBuf]) -> Result<RootCerts, TransferError> {
         let system = self.system.get_or_init(roots::authorities);
         if files.is_empty() {
@@ -185,6 +212,15 @@ fn certificates(path: &Path) -> Result<Vec<Certificate<'static>>, TransferError>
         }
     }
     Ok(found)
+}
+
+fn in_der(certificate: &Certificate<'static>) -> CertificateDer<'static> {
+    CertificateDer::from(certificate.der().to_vec())
+}
+
+fn private_key(path: &Path) -> Result<PrivateKeyDer<'static>, TransferError> {
+    let text = fs_err::read(path).map_err(|error| unusable(path, error))?;
+    PrivateKeyDer::from_pem_slice(&text).map_err(|error| unusable(path, error))
 }
 
 fn client_certificate((path, key): &(PathBuf, PathBuf)) -> Result<ClientCert, TransferError> {

@@ -3,14 +3,17 @@
 use std::collections::HashMap;
 use std::io::{self, Read};
 use std::sync::{Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use dhow_image::TransferError;
 use ureq::config::ConfigBuilder;
 use ureq::http::{HeaderName, Method, Request, Response};
 use ureq::typestate::AgentScope;
+use ureq::unversioned::resolver::DefaultResolver;
+use ureq::unversioned::transport::{ConnectProxyConnector, Connector as _, TcpConnector};
 use ureq::{Agent, Body, SendBody};
 
+use crate::body::{Pace, Patience};
 use crate::endpoint::{Schemes, authority_of, is_loopback_url};
 use crate::registries::Place;
 use crate::tls::{TlsConfigs, TlsProfile, Trust};
@@ -34,6 +37,7 @@ pub(crate) struct Transport {
     /// What is particular about hosts, found out once.
     profiles: Mutex<HashMap<String, TlsProfile>>,
     connections: usize,
+    patience: Patience,
 }
 
 /// What goes with a request.
@@ -68,7 +72,7 @@ pub(crate) struct Head<'a> {
 
 impl Transport {
     /// A transport that keeps as many connections as there are blobs under way.
-    pub(crate) fn new(connections: usize, trust: Trust) -> Self {
+    pub(crate) fn new(connections: usize, trust: Trust, patience: Patience) -> Self {
         Self {
             trust,
             schemes: Schemes::default(),
@@ -76,6 +80,7 @@ impl Transport {
             agents: Mutex::default(),
             profiles: Mutex::default(),
             connections,
+            patience,
         }
     }
 
@@ -128,7 +133,19 @@ impl Transport {
         if let Some(profile) = &key.0 {
             builder = builder.tls_config(self.configs.of(profile)?);
         }
-        let agent = configured(builder, self.connections).build().new_agent();
+        let given = match &key.0 {
+            Some(profile) => self.configs.given(profile)?,
+            None => None,
+        };
+        let config = configured(builder, self.connections).build();
+        let agent = match given {
+            Some(given) => {
+                let connector = ().chain(ConnectProxyConnector::default());
+                let connector = connector.chain(TcpConnector::default()).chain(given);
+                Agent::with_parts(config, connector, DefaultResolver::default())
+            }
+            None => config.new_agent(),
+        };
         agents.insert(key, agent.clone());
         Ok(agent)
     }
@@ -163,12 +180,18 @@ impl Transport {
                     reader: open().map_err(Failure::Source)?,
                     left: *length,
                     failed: None,
+                    pace: Pace::new(self.patience),
+                    handed: None,
+                    slow: None,
                 };
                 let request = request
                     .header("content-length", *length)
                     .body(SendBody::from_reader(&mut reader))
                     .map_err(bad)?;
                 let answer = agent.run(request);
+                if let Some(error) = reader.slow {
+                    return Err(Failure::Connection(ureq::Error::Io(error)));
+                }
                 if let Some(error) = reader.failed {
                     return Err(Failure::Reading(error));
                 }
@@ -176,6 +199,11 @@ impl Transport {
             }
         }
         .map_err(Failure::Connection)
+        .map(|mut response| {
+            // Whoever reads the body knows how long to wait.
+            response.extensions_mut().insert(self.patience);
+            response
+        })
     }
 }
 
@@ -201,10 +229,22 @@ struct Watched<'a> {
     reader: Box<dyn Read + Send + 'a>,
     left: u64,
     failed: Option<io::Error>,
+    pace: Pace,
+    /// When the last bytes were handed over, and how many.
+    handed: Option<(Instant, u64)>,
+    /// The other side takes them too slowly.
+    slow: Option<io::Error>,
 }
 
 impl Read for Watched<'_> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        if let Some((at, bytes)) = self.handed.take()
+            && let Err(error) = self.pace.note(at.elapsed(), bytes)
+        {
+            let again = io::Error::new(error.kind(), error.to_string());
+            self.slow = Some(error);
+            return Err(again);
+        }
         let most = buffer
             .len()
             .min(usize::try_from(self.left).unwrap_or(usize::MAX));
@@ -221,6 +261,7 @@ impl Read for Watched<'_> {
         match read {
             Ok(count) => {
                 self.left -= count as u64;
+                self.handed = Some((Instant::now(), count as u64));
                 Ok(count)
             }
             Err(error) if error.kind() == io::ErrorKind::Interrupted => Err(error),

@@ -38,6 +38,21 @@ pub(crate) async fn tags(
     name: RepositoryName,
     query: Parameters,
 ) -> Result<Response<Body>, Refusal> {
+    let upstream = match registry.upstream() {
+        Some(upstream) => upstream.tags(&registry, &name).await?,
+        None => None,
+    };
+    let tags = match upstream {
+        Some(tags) => tags,
+        None => kept_tags(&registry, &name).await?,
+    };
+    tags_page(&name, tags, &query)
+}
+
+async fn kept_tags(
+    registry: &Arc<Registry>,
+    name: &RepositoryName,
+) -> Result<Vec<String>, Refusal> {
     let repository = name.clone();
     let tags = registry
         .on_disk(move |storage| {
@@ -47,8 +62,7 @@ pub(crate) async fn tags(
             Ok(storage.tags(&repository)?)
         })
         .await?;
-    let tags = tags.iter().map(ToString::to_string).collect();
-    tags_page(&name, tags, &query)
+    Ok(tags.iter().map(ToString::to_string).collect())
 }
 
 /// The answer with these tags, sorted.

@@ -8,6 +8,7 @@ use axum::http::StatusCode;
 use dhow_image::Digest;
 
 use crate::answer::{Code, Refusal};
+use crate::listing;
 use crate::name::{ManifestName, RepositoryName};
 use crate::registry::Registry;
 use crate::route::{Endpoint, UploadId};
@@ -27,6 +28,12 @@ pub trait Upstream: Send + Sync {
         repository: &str,
         name: &str,
     ) -> Result<Option<(String, Vec<u8>)>, UpstreamError>;
+
+    /// All tags of a repository; none where there is no such repository.
+    ///
+    /// # Errors
+    /// When it cannot be asked.
+    fn tags(&self, repository: &str) -> Result<Option<Vec<String>>, UpstreamError>;
 
     /// Writes a blob of a repository; whether there is such a blob. Its digest is checked by the caller.
     ///
@@ -72,6 +79,31 @@ impl Upstreams {
             Endpoint::Blob(name, digest) => self.provide_blob(registry, name, digest).await,
             _ => Ok(()),
         }
+    }
+
+    /// The tags of a repository as the upstream registry has them; none where it is away, so that those that are kept have to do.
+    pub(crate) async fn tags(
+        &self,
+        registry: &Arc<Registry>,
+        name: &RepositoryName,
+    ) -> Result<Option<Vec<String>>, Refusal> {
+        let upstream = Arc::clone(&self.upstream);
+        let name = name.clone();
+        registry
+            .on_disk(move |storage| match upstream.tags(name.as_str()) {
+                Ok(Some(mut tags)) => {
+                    tags.sort_unstable();
+                    tags.dedup();
+                    Ok(Some(tags))
+                }
+                Ok(None) => Err(listing::no_repository(&name)),
+                Err(error) => {
+                    tracing::warn!(%error, "upstream");
+                    let kept = storage.repository_exists(&name);
+                    if kept { Ok(None) } else { Err(away(&*error)) }
+                }
+            })
+            .await
     }
 
     async fn provide_blob(

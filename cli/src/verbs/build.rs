@@ -312,20 +312,12 @@ impl BaseImages for Bases<'_> {
     fn resolve(
         &self,
         name: &str,
-        reference: &ImageReference,
         platform: &Platform,
         lease: &Lease,
     ) -> Result<Image, Box<dyn std::error::Error + Send + Sync>> {
-        let store = lease.store();
-        // An id is no name at a registry.
-        if store.image(reference)?.is_none()
-            && let Ok(image) = store.find(name)
-        {
-            return Ok(image);
-        }
         Ok(ensure_image(
             lease,
-            reference,
+            name,
             platform,
             self.policy,
             self.progress,

@@ -7,6 +7,7 @@ use serde_json::json;
 
 use crate::ago::ago;
 use crate::context::Context;
+use crate::images;
 use crate::table::{self, human_size};
 
 /// So much of a command is shown unless all of it is asked for.
@@ -47,7 +48,7 @@ struct Step {
 }
 
 pub(crate) fn run(args: &Args, context: &Context) -> anyhow::Result<ExitCode> {
-    let image = context.store()?.find(&args.image)?;
+    let image = images::find(&context.store()?, &args.image)?;
     let steps = steps(&image);
     if args.quiet {
         for step in &steps {

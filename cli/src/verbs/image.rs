@@ -36,7 +36,7 @@ enum Verb {
     #[command(alias = "list")]
     Ls(images::Args),
     /// Remove images that nothing uses
-    Prune(super::system::prune::Args),
+    Prune(prune::Args),
     /// Fetch an image from a registry
     Pull(pull::Args),
     /// Send an image to a registry

@@ -10,6 +10,7 @@ use dhow_image_store::{Image, Store, StoreError};
 use serde_json::{Value, json};
 
 use crate::context::Context;
+use crate::images;
 
 /// Shows all that is known of containers and images, as JSON.
 #[derive(clap::Args)]
@@ -97,7 +98,7 @@ fn container(engine: &Engine, name: &str) -> Result<Value, EngineError> {
 
 /// An image with all its names, not only the one that it was found by.
 fn image(store: &Store, name: &str) -> anyhow::Result<Value> {
-    let image = store.find(name)?;
+    let image = images::find(store, name)?;
     let all = store.images()?;
     let named = all.into_iter().find(|other| other.id() == image.id());
     describe(&named.unwrap_or(image))

@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-use dhow_image::{ImageReference, Platform, ReferenceError};
+use dhow_image::{ImageReference, Platform};
 use serde_json::{Value, json};
 
 use crate::all_platforms;
@@ -25,7 +25,7 @@ pub(crate) struct Args {
     #[command(flatten)]
     registry: RegistryArgs,
     /// The image's name: [REGISTRY/]REPOSITORY[:TAG|@DIGEST]
-    #[arg(value_parser = checked)]
+    #[arg(value_parser = registry_args::name)]
     name: String,
 }
 
@@ -39,43 +39,23 @@ fn pull(args: &Args, telling: Telling, context: &Context) -> anyhow::Result<Exit
     let lease = context.store()?.lease()?;
     let progress = telling.reporter();
     let client = args.registry.client()?;
-    let mut failures = Vec::new();
-    for name in registry_args::candidates(&args.name)? {
-        let pull = match args.all_platforms {
-            true => all_platforms::pull,
-            false => images::pull,
-        };
-        match pull(&client, &lease, &name, &platform, progress.as_ref()) {
-            Ok(arrived) => {
-                match telling {
-                    Telling::Program | Telling::ProgramBeside => {
-                        telling.event(&outcome(&name, &arrived));
-                    }
-                    Telling::Quiet => println!("{name}"),
-                    Telling::People => {
-                        print_outcome(&name, &arrived);
-                        println!("{name}");
-                    }
-                }
-                return Ok(ExitCode::SUCCESS);
-            }
-            Err(error) => failures.push(error),
+    let names = registry_args::candidates(&args.name)?;
+    let pull = match args.all_platforms {
+        true => all_platforms::pull,
+        false => images::pull,
+    };
+    let (name, arrived) = images::first(&names, |name| {
+        pull(&client, &lease, name, &platform, progress.as_ref())
+    })?;
+    match telling {
+        Telling::Program | Telling::ProgramBeside => telling.event(&outcome(&name, &arrived)),
+        Telling::Quiet => println!("{name}"),
+        Telling::People => {
+            print_outcome(&name, &arrived);
+            println!("{name}");
         }
     }
-    if failures.len() == 1 {
-        return Err(failures.remove(0));
-    }
-    let each: Vec<String> = failures.iter().map(|error| format!("{error:#}")).collect();
-    anyhow::bail!(
-        "{} is in none of the registries that are searched: {}",
-        args.name,
-        each.join("; ")
-    )
-}
-
-/// The text of a name, which may be short.
-fn checked(text: &str) -> Result<String, ReferenceError> {
-    text.parse::<ImageReference>().map(|_| text.to_owned())
+    Ok(ExitCode::SUCCESS)
 }
 
 /// The last event: what the name stands for now, and what came and did not have to come for it.

@@ -2,15 +2,16 @@
 
 use std::process::ExitCode;
 
-use anyhow::Context as _;
 use dhow_image::ImageReference;
 use dhow_registry_client::Pushed;
 use serde_json::{Value, json};
 
 use crate::all_platforms;
 use crate::context::Context;
+use crate::images;
 use crate::progress::{Telling, TellingArgs, bytes, count};
-use crate::registry_args::RegistryArgs;
+use crate::refetching::Refetching;
+use crate::registry_args::{self, RegistryArgs};
 
 /// Which image.
 #[derive(clap::Args)]
@@ -23,7 +24,8 @@ pub(crate) struct Args {
     #[command(flatten)]
     registry: RegistryArgs,
     /// The image's name, which says where to: [REGISTRY/]REPOSITORY[:TAG]
-    name: ImageReference,
+    #[arg(value_parser = registry_args::name)]
+    name: String,
 }
 
 pub(crate) fn run(args: &Args, context: &Context) -> anyhow::Result<ExitCode> {
@@ -32,15 +34,10 @@ pub(crate) fn run(args: &Args, context: &Context) -> anyhow::Result<ExitCode> {
 }
 
 fn push(args: &Args, telling: Telling, context: &Context) -> anyhow::Result<ExitCode> {
-    let name = &args.name;
     let store = context.store()?;
     let lease = store.lease()?;
-    let image = store.image(name)?.with_context(|| {
-        format!(
-            "there is no image {}; `dhow images` lists what there is, and `dhow tag` names it",
-            name.familiar()
-        )
-    })?;
+    let (name, image) = images::find_named(&store, &args.name)?;
+    let name = &name;
     let progress = telling.reporter();
     let manifest = &all_platforms::to_send(
         &lease,
@@ -49,10 +46,16 @@ fn push(args: &Args, telling: Telling, context: &Context) -> anyhow::Result<Exit
         args.all_platforms,
         progress.as_ref(),
     )?;
-    let pushed = args.registry.client()?.push(
+    let client = args.registry.client()?;
+    let source = Refetching {
+        lease: &lease,
+        client: &client,
+        progress: progress.as_ref(),
+    };
+    let pushed = client.push(
         name,
         manifest,
-        &store,
+        &source,
         &store.locations(),
         progress.as_ref(),
     )?;

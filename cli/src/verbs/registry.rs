@@ -143,6 +143,10 @@ impl Upstream for Remote {
         }
     }
 
+    fn tags(&self, repository: &str) -> Result<Option<Vec<String>>, UpstreamError> {
+        Ok(self.client.tags(&self.reference(repository, "latest")?)?)
+    }
+
     fn blob(
         &self,
         repository: &str,

@@ -4,6 +4,7 @@ use std::process::ExitCode;
 
 use super::system::prune::print_removed;
 use crate::context::Context;
+use crate::images;
 
 /// Removes images' names; what then nothing uses goes after the answer.
 #[derive(clap::Args)]
@@ -21,7 +22,9 @@ pub(crate) fn run(args: &Args, context: &Context) -> anyhow::Result<ExitCode> {
     let mut failures = Vec::new();
     let mut any = false;
     for name in &args.images {
-        match store.untag(name, args.force) {
+        // A short name means here what it means elsewhere; an id stays one.
+        let full = images::find_named(&store, name).map(|(name, _)| name.to_string());
+        match store.untag(full.as_ref().unwrap_or(name), args.force) {
             Ok(removed) => {
                 print_removed(&removed);
                 any = true;

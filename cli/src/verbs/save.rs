@@ -8,7 +8,10 @@ use dhow_image_store::ArchiveForm;
 use serde_json::json;
 
 use crate::context::Context;
+use crate::images;
 use crate::progress::{Format, Telling};
+use crate::refetching::{self, Refetching};
+use crate::registry_args;
 
 /// Writes images into one file.
 #[derive(clap::Args)]
@@ -49,15 +52,24 @@ pub(crate) fn run(args: &Args, context: &Context) -> anyhow::Result<ExitCode> {
 
 fn save(args: &Args, telling: Telling, context: &Context) -> anyhow::Result<()> {
     let store = context.store()?;
-    let mut images = Vec::new();
+    let mut wanted = Vec::new();
     for name in &args.images {
-        images.push(store.find(name)?);
+        wanted.push(images::find(&store, name)?);
     }
-    let form = match args.format {
-        Form::OciArchive => ArchiveForm::Oci,
-        Form::DockerArchive => ArchiveForm::Docker,
+    let lease = store.lease()?;
+    let (form, missing) = match args.format {
+        Form::OciArchive => (ArchiveForm::Oci, refetching::blobs_of(&lease, &wanted)?),
+        Form::DockerArchive => (ArchiveForm::Docker, refetching::tars_of(&lease, &wanted)?),
     };
     let progress = telling.reporter();
+    if !missing.is_empty() {
+        let refetching = Refetching {
+            lease: &lease,
+            client: &registry_args::client()?,
+            progress: progress.as_ref(),
+        };
+        refetching.fetch_all(&missing)?;
+    }
     match &args.output {
         None => {
             let out = std::io::stdout();
@@ -65,19 +77,19 @@ fn save(args: &Args, telling: Telling, context: &Context) -> anyhow::Result<()> 
                 !out.is_terminal(),
                 "an archive is nothing to look at; name a file with -o, or send the output elsewhere"
             );
-            store.save(&images, form, BufWriter::new(out.lock()), &*progress)?;
+            store.save(&wanted, form, BufWriter::new(out.lock()), &*progress)?;
         }
         Some(path) => {
             let file = fs_err::File::create(path)?;
             let out = BufWriter::with_capacity(256 * 1024, &file);
-            let written = store.save(&images, form, out, &*progress);
+            let written = store.save(&wanted, form, out, &*progress);
             if written.is_err() && file.metadata().is_ok_and(|found| found.is_file()) {
                 let _ = fs_err::remove_file(path);
             }
             written?;
         }
     }
-    let ids: Vec<String> = images.iter().map(|image| image.id().to_string()).collect();
+    let ids: Vec<String> = wanted.iter().map(|image| image.id().to_string()).collect();
     telling.event(&json!({ "status": "Saved", "aux": { "IDs": ids, "Path": args.output } }));
     Ok(())
 }

@@ -5,6 +5,7 @@ use std::process::ExitCode;
 use dhow_image::ImageReference;
 
 use crate::context::Context;
+use crate::images;
 
 /// Gives an image another name.
 #[derive(clap::Args)]
@@ -21,7 +22,7 @@ pub(crate) fn run(args: &Args, context: &Context) -> anyhow::Result<ExitCode> {
         "a name with a digest cannot be given to an image; write NAME[:TAG]"
     );
     let store = context.store()?;
-    let image = store.find(&args.image)?;
+    let image = images::find(&store, &args.image)?;
     store.tag_whole(&args.name, image.descriptor(), image.index())?;
     Ok(ExitCode::SUCCESS)
 }

@@ -1,6 +1,7 @@
 //! Registries that lie, break off, never end, or want to be told passwords.
 
-use std::io::Write as _;
+use std::io::{Read as _, Write as _};
+use std::net::TcpStream;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
@@ -9,7 +10,7 @@ use crate::kit::{
     Blobs, Known, Request, Scripted, anonymous, client, config_size, name, respond, serve_image,
 };
 use dhow_image::{Platform, Silent, TransferError, TransferErrorKind};
-use dhow_registry_client::{Credentials, Pulled};
+use dhow_registry_client::{Client, ClientOptions, Credentials, Patience, Pulled};
 
 fn platform() -> Platform {
     "linux/amd64".parse().unwrap()
@@ -324,4 +325,207 @@ fn a_registry_that_takes_another_manifest_is_found_out() {
         .unwrap_err();
     assert_eq!(error.kind(), TransferErrorKind::Corrupt, "{error}");
     assert!(error.to_string().contains("took"), "{error}");
+}
+
+/// A client that waits no longer than a test can.
+fn hasty() -> Client {
+    Client::new(ClientOptions {
+        credentials: Credentials::Anonymous,
+        patience: Patience {
+            window: Duration::from_millis(500),
+            least: 30 << 10,
+            pause: Duration::from_millis(50),
+        },
+        ..ClientOptions::default()
+    })
+}
+
+/// Sends the beginning of an answer, and then a byte at a time as long as somebody listens.
+fn trickle(stream: &mut TcpStream, head: &str) {
+    let _ = stream.write_all(head.as_bytes());
+    while stream.write_all(b" ").is_ok() {
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+const OPEN_END: &str = "HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n";
+
+#[test]
+fn a_blob_that_trickles_is_given_up_after_some_attempts() {
+    let source = Blobs::default();
+    let layer = vec![7; 300_000];
+    let manifest = source.image(std::slice::from_ref(&layer));
+    let digest = dhow_image::Digest::of(&layer).to_string();
+    let registry = Scripted::start(
+        move |request, stream| match request.path.ends_with(&digest) {
+            true => trickle(stream, "HTTP/1.1 200 OK\r\nContent-Length: 300000\r\n\r\n"),
+            false => serve_image(&source, &manifest, request, stream),
+        },
+    );
+    let error = hasty()
+        .pull(
+            &name(registry.address, "app:1"),
+            &platform(),
+            &Blobs::default(),
+            &Silent,
+        )
+        .unwrap_err();
+    assert_eq!(error.kind(), TransferErrorKind::Unreachable, "{error}");
+    let cause = std::error::Error::source(&error).unwrap().to_string();
+    assert!(cause.contains("it is too slow: "), "{error}: {cause}");
+    let asked = registry.requests();
+    let asked = asked
+        .iter()
+        .filter(|request| request.path.contains("/blobs/"));
+    // The config, and five times the layer.
+    assert_eq!(asked.count(), 6);
+}
+
+#[test]
+fn a_blob_that_comes_in_crumbs_is_given_up_too() {
+    // Each connection brings a little more, and breaks.
+    let (pulled, _) = pull_layer(|request, layer, stream| {
+        let from: usize = request.headers.get("range").map_or(0, |range| {
+            range["bytes=".len()..range.len() - 1].parse().unwrap()
+        });
+        let range = format!("bytes {from}-{}/{}", layer.len() - 1, layer.len());
+        let length = (layer.len() - from).to_string();
+        let headers = [
+            ("Content-Range", range.as_str()),
+            ("Content-Length", &length),
+        ];
+        let status = if from > 0 { 206 } else { 200 };
+        respond(stream, status, &headers, &layer[from..from + 10]);
+    });
+    let error = pulled.unwrap_err();
+    assert!(error.to_string().contains("broke off"), "{error}");
+}
+
+#[test]
+fn documents_and_refusals_that_trickle_are_given_up() {
+    for status in ["200 OK", "403 Forbidden", "503 Busy"] {
+        let registry = Scripted::start(move |_, stream| {
+            trickle(
+                stream,
+                &format!("HTTP/1.1 {status}\r\nConnection: close\r\n\r\n"),
+            );
+        });
+        hasty()
+            .resolve(&name(registry.address, "app:1"))
+            .unwrap_err();
+        hasty().tags(&name(registry.address, "app:1")).unwrap_err();
+    }
+}
+
+#[test]
+fn headers_without_end() {
+    let registry = Scripted::start(|_, stream| {
+        let _ = stream.write_all(b"HTTP/1.1 200 OK\r\n");
+        while stream
+            .write_all(b"X-Header: and another one of many\r\n")
+            .is_ok()
+        {}
+    });
+    let error = hasty()
+        .resolve(&name(registry.address, "app:1"))
+        .unwrap_err();
+    assert_eq!(error.kind(), TransferErrorKind::Unreachable, "{error}");
+    assert!(registry.requests().len() <= 5);
+}
+
+#[test]
+fn a_token_server_without_end() {
+    let tokens = Scripted::start(|_, stream| {
+        let _ = stream.write_all(OPEN_END.as_bytes());
+        while stream.write_all(&[b' '; 4096]).is_ok() {}
+    });
+    let realm = format!("http://{}/token", tokens.address);
+    let registry = Scripted::start(move |_, stream| {
+        let challenge = format!("Bearer realm=\"{realm}\",service=\"x\"");
+        respond(stream, 401, &[("WWW-Authenticate", &challenge)], b"");
+    });
+    let error = hasty()
+        .resolve(&name(registry.address, "app:1"))
+        .unwrap_err();
+    assert!(error.to_string().contains("token"), "{error}");
+    assert_eq!(tokens.requests().len(), 1);
+}
+
+#[test]
+fn a_registry_that_wants_to_be_waited_for_for_days_is_not() {
+    let registry = Scripted::start(|_, stream| {
+        respond(stream, 429, &[("Retry-After", "999999")], b"");
+    });
+    let error = hasty()
+        .resolve(&name(registry.address, "app:1"))
+        .unwrap_err();
+    assert_eq!(error.kind(), TransferErrorKind::Unreachable, "{error}");
+    assert_eq!(registry.requests().len(), 5);
+}
+
+#[test]
+fn a_range_that_was_not_asked_for() {
+    let (pulled, _) = pull_layer(|request, layer, stream| {
+        let length = layer.len().to_string();
+        match request.headers.contains_key("range") {
+            false => respond(
+                stream,
+                200,
+                &[("Content-Length", &length)],
+                &layer[..70_000],
+            ),
+            true => {
+                let headers = [("Content-Range", "bytes 5-299999/300000")];
+                respond(stream, 206, &headers, &layer[5..]);
+            }
+        }
+    });
+    corrupt(
+        pulled,
+        "answers with the range \"bytes 5-299999/300000\" where the bytes from 70000",
+    );
+}
+
+#[test]
+fn a_blob_that_is_encoded_on_the_way() {
+    let (pulled, _) = pull_layer(|_, layer, stream| {
+        respond(stream, 200, &[("Content-Encoding", "gzip")], &layer[..1000]);
+    });
+    corrupt(pulled, "encoded as \"gzip\"");
+    // Without a length it is seen at the end.
+    let (pulled, _) = pull_layer(|_, layer, stream| {
+        let head = b"HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Encoding: gzip\r\n\r\n";
+        let _ = stream.write_all(head);
+        let _ = stream.write_all(&layer[..1000]);
+    });
+    corrupt(pulled, "encoded as \"gzip\"");
+}
+
+#[test]
+fn lists_that_lead_elsewhere_or_nowhere() {
+    for (link, says) in [
+        (
+            "<http://192.0.2.1/v2/app/tags/list?last=x>; rel=\"next\"",
+            "points elsewhere",
+        ),
+        (
+            "<//192.0.2.1/v2/app/tags/list>; rel=\"next\"",
+            "points elsewhere",
+        ),
+        (
+            "</v2/app/tags/list?last=x>; rel=\"next\"",
+            "the list has no end",
+        ),
+    ] {
+        let registry = Scripted::start(move |_, stream| {
+            let tags = format!("{{\"tags\":[\"{}\"]}}", "a".repeat(60_000));
+            respond(stream, 200, &[("Link", link)], tags.as_bytes());
+        });
+        let error = hasty().tags(&name(registry.address, "app:1")).unwrap_err();
+        assert!(error.to_string().contains(says), "{link}: {error}");
+        let subject = dhow_image::Digest::of(b"subject");
+        hasty()
+            .referrers(&name(registry.address, "app:1"), &subject, None)
+            .unwrap_err();
+    }
 }

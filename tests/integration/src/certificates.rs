@@ -109,3 +109,34 @@ impl Authority {
         assert!(made.status.success(), "{args:?}: {made:?}");
     }
 }
+
+/// A certificate for these names (`IP:127.0.0.1`) that says of itself that it is an authority, as `openssl req -x509` makes such, and
+/// its key. It runs out after so many days, which may have passed.
+///
+/// # Panics
+/// When openssl (package openssl) does not.
+pub fn self_signed(sandbox: &Sandbox, file: &str, names: &str, days: &str) -> (PathBuf, PathBuf) {
+    let path = |ending: &str| sandbox.path(format!("{file}.{ending}"));
+    let (certificate, key, request) = (path("crt"), path("key"), path("csr"));
+    let extensions = format!("basicConstraints=critical,CA:TRUE\nsubjectAltName={names}\n");
+    let extensions = sandbox.write(&format!("{file}.ext"), extensions);
+    let openssl = |command: &mut Command| {
+        let made = command.output().expect("package openssl");
+        assert!(made.status.success(), "{made:?}");
+    };
+    let subject = format!("/CN={file}");
+    openssl(
+        Command::new("openssl")
+            .args(["req", "-newkey", "ec", "-nodes", "-subj", &subject])
+            .args(["-pkeyopt", "ec_paramgen_curve:prime256v1", "-keyout"])
+            .args([key.as_path(), Path::new("-out"), &request]),
+    );
+    openssl(
+        Command::new("openssl")
+            .args(["x509", "-req", "-days", days, "-in"])
+            .args([request.as_path(), Path::new("-signkey"), &key])
+            .args([Path::new("-extfile"), &extensions])
+            .args([Path::new("-out"), &certificate]),
+    );
+    (certificate, key)
+}

@@ -134,6 +134,69 @@ fn short_names_are_looked_for_where_the_file_says() {
 }
 
 #[test]
+fn short_names_mean_the_same_to_every_verb() {
+    let registry = registry_with(&["tool:1", "team/found:latest"]);
+    let home = registry.address().to_string();
+    let person = Person::new(&format!(
+        "unqualified-search-registries = [\"{}\", \"{home}\"]\n[aliases]\nfound = \"{home}/team/found\"\n",
+        nobody()
+    ));
+    // What is not here is pulled from where the name is found.
+    assert_eq!(
+        person.dhow(&["run", "--rm", "tool:1", "echo", "hi"]).ok(),
+        "hi"
+    );
+    let named = |name: &str| {
+        person
+            .dhow(&["inspect", "--format", "{{json .RepoTags}}", name])
+            .ok()
+    };
+    assert_eq!(named("tool:1"), format!("[\"{home}/tool:1\"]"));
+    person.sandbox.write(
+        "context/Dockerfile",
+        "FROM tool:1\nCOPY --from=found /bin/busybox /copied/busybox\nRUN /copied/busybox true\n",
+    );
+    let context = person.sandbox.path("context");
+    let context = context.to_str().expect("a path");
+    person.dhow(&["build", "-q", "-t", "own", context]).ok();
+    let id = person
+        .dhow(&["create", "--name", "one", "found", "true"])
+        .ok();
+    assert_eq!(id.len(), 64);
+    person.dhow(&["rm", "one"]).ok();
+    // What was built here under the very name comes before what the name could mean elsewhere.
+    person.dhow(&["tag", "own", "found"]).ok();
+    assert!(named("found").contains("found:latest"));
+    person.dhow(&["rmi", "found"]).ok();
+    // It is pushed to where it came from.
+    person.dhow(&["tag", "own", &format!("{home}/tool:2")]).ok();
+    assert_eq!(
+        person.dhow(&["push", "-q", "tool:2"]).ok(),
+        format!("{home}/tool:2")
+    );
+    registry.get("/v2/tool/manifests/2").expect(200);
+    person.dhow(&["history", "-q", "tool:2"]).ok();
+    person.dhow(&["save", "-o", "/dev/null", "tool:2"]).ok();
+    let said = person.dhow(&["rmi", "tool:2"]).ok();
+    assert!(said.contains(&format!("Untagged: {home}/tool:2")), "{said}");
+    // Errors say what was tried.
+    for words in [
+        &["push", "nothing:1"][..],
+        &["inspect", "nothing:1"],
+        &["run", "--pull", "never", "nothing:1"],
+    ] {
+        let error = person.dhow(words).fails(125);
+        let tried = format!("neither as docker.io/library/nothing:1 nor as ");
+        assert!(
+            error.contains(&tried) && error.contains(&format!("{home}/nothing:1")),
+            "{words:?}: {error}"
+        );
+    }
+    let error = person.dhow(&["run", "nothing:1"]).fails(125);
+    assert!(error.contains(&format!("{home}/nothing:1: ")), "{error}");
+}
+
+#[test]
 fn containerds_layout_of_hosts_is_understood() {
     let registry = registry_with(&["team/app:1"]);
     let home = registry.address().to_string();

@@ -240,7 +240,7 @@ fn every_mistake_is_one_line_that_says_what_to_do() {
             vec!["pull", "--platform", "linux", "app"],
             "OS/ARCHITECTURE",
         ),
-        (vec!["push", &closed], "there is no image"),
+        (vec!["push", &closed], "no such image"),
         (
             vec!["registry", "serve", "--addr", &there.to_string()],
             "choose one with --addr",

@@ -261,6 +261,30 @@ fn it_stands_before_another_registry_and_keeps_what_was_asked_for() {
     get(&format!("/v2/team/app/blobs/{}", sha256(b"none"))).expect(502);
 }
 
+#[test]
+fn a_proxy_lists_the_tags_that_the_other_registry_has() {
+    let mut home = Registry::embedded();
+    for tag in ["b", "a", "c"] {
+        home.push_manifest("team/app", tag, b"{}", &[]);
+    }
+    let url = format!("http://{}", home.address());
+    let proxy = Registry::embedded_with(Sandbox::new(), &["--proxy", &url]);
+    let tags = |path: &str| proxy.get(path).expect(200).json()["tags"].to_string();
+    // Nothing of it is kept yet.
+    assert_eq!(tags("/v2/team/app/tags/list"), r#"["a","b","c"]"#);
+    let page = proxy.get("/v2/team/app/tags/list?n=2");
+    assert_eq!(page.expect(200).json()["tags"].to_string(), r#"["a","b"]"#);
+    assert!(page.header("link").contains("last=b"), "{:?}", page.headers);
+    proxy
+        .get("/v2/team/none/tags/list")
+        .expect_error(404, "NAME_UNKNOWN");
+    // While it is away, what is kept is listed.
+    proxy.get("/v2/team/app/manifests/c").expect(200);
+    home.stop();
+    assert_eq!(tags("/v2/team/app/tags/list"), r#"["c"]"#);
+    proxy.get("/v2/team/none/tags/list").expect(502);
+}
+
 /// The most memory that a process has had, in bytes.
 fn most_memory(registry: &Registry) -> u64 {
     let pid = registry.process().as_raw_nonzero();

@@ -14,7 +14,9 @@ use serde_json::json;
 
 use crate::all_platforms;
 use crate::context::Context;
+use crate::images;
 use crate::progress::{Telling, TellingArgs, bytes, count};
+use crate::refetching::Refetching;
 use crate::registry_args::{self, RegistryArgs};
 use place::Place;
 
@@ -116,7 +118,7 @@ impl Delivery<'_> {
     fn stored_image(&self, name: &str) -> anyhow::Result<()> {
         let store = self.context.store()?;
         let lease = store.lease()?;
-        let image = store.find(name)?;
+        let image = images::find(&store, name)?;
         let image = match &self.args.platform {
             Some(platform) => image.for_platform(platform)?,
             None => image,
@@ -128,7 +130,12 @@ impl Delivery<'_> {
             self.args.all_platforms,
             self.progress,
         )?;
-        self.run(&store, &root, &store.locations(), None)
+        let source = Refetching {
+            lease: &lease,
+            client: self.client,
+            progress: self.progress,
+        };
+        self.run(&source, &root, &store.locations(), None)
     }
 
     /// `origin` is the name at a registry from which the image comes, if it does.

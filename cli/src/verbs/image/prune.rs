@@ -3,15 +3,40 @@
 use std::process::ExitCode;
 
 use crate::context::Context;
+use crate::progress::count;
 use crate::table::human_size;
-use crate::verbs::system::prune::{Args, confirmed, print_removed};
+use crate::verbs::system::prune::{self, confirmed, print_removed};
+
+/// What to remove.
+#[derive(clap::Args)]
+pub(crate) struct Args {
+    #[command(flatten)]
+    common: prune::Args,
+    /// Instead of images, the compressed blobs of layers that a registry is known to hold; they are fetched again when they are
+    /// needed, to push them elsewhere or to save them
+    #[arg(long, conflicts_with = "all")]
+    blobs: bool,
+}
 
 pub(super) fn run(args: &Args, context: &Context) -> anyhow::Result<ExitCode> {
-    if !args.force && !confirmed(args.images())? {
+    let what = match args.blobs {
+        true => "the compressed blobs that a registry is known to hold",
+        false => args.common.images(),
+    };
+    if !args.common.force && !confirmed(what)? {
         return Ok(ExitCode::SUCCESS);
     }
     let store = context.store()?;
-    if args.all {
+    if args.blobs {
+        let dropped = store.drop_blobs()?;
+        println!(
+            "Dropped {} that registries hold",
+            count(dropped.blobs, "compressed blob")
+        );
+        println!("Total reclaimed space: {}", human_size(dropped.bytes));
+        return Ok(ExitCode::SUCCESS);
+    }
+    if args.common.all {
         print_removed(&store.untag_unused()?);
     }
     let collected = store.prune_nameless()?;

@@ -16,7 +16,9 @@ pub(super) fn run(args: &Args, context: &Context) -> anyhow::Result<ExitCode> {
     let flaws = context.store()?.check(args.repair)?;
     for flaw in &flaws {
         let outcome = if flaw.repaired { " (taken out)" } else { "" };
-        println!("{}: {}{outcome}", flaw.what, flaw.reason);
+        let remedy = flaw.remedy.as_ref();
+        let remedy = remedy.map_or_else(String::new, |remedy| format!("; {remedy}"));
+        println!("{}: {}{outcome}{remedy}", flaw.what, flaw.reason);
     }
     let left = flaws.iter().filter(|flaw| !flaw.repaired).count();
     println!("{} damaged, {left} left", flaws.len());

@@ -5,6 +5,7 @@ use std::process::ExitCode;
 use dhow_image_store::Share;
 
 use crate::context::Context;
+use crate::progress::count;
 use crate::table::{self, human_size};
 
 pub(super) fn run(context: &Context) -> anyhow::Result<ExitCode> {
@@ -29,5 +30,12 @@ pub(super) fn run(context: &Context) -> anyhow::Result<ExitCode> {
             row("Build Cache", usage.cache),
         ],
     );
+    if usage.dropped_blobs > 0 {
+        println!(
+            "{} of layers not kept here, because registries have them ({})",
+            count(usage.dropped_blobs, "compressed blob"),
+            human_size(usage.dropped_bytes)
+        );
+    }
     Ok(ExitCode::SUCCESS)
 }

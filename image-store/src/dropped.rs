@@ -1,0 +1,178 @@
+//! Compressed blobs that a registry holds and the store does without: their layers are here as trees, and they are fetched again
+//! when they are needed.
+
+use std::collections::{HashMap, HashSet};
+use std::fs;
+
+use dhow_image::{
+    ChainId, Descriptor, DiffId, Digest, ImageConfiguration, ImageIndex, ImageManifest,
+    is_nondistributable,
+};
+
+use crate::blobs::digest_of;
+use crate::collect::Collected;
+use crate::store::{read, remove_file, sync_directory};
+use crate::{Image, Store, StoreError};
+
+/// A blob of an image's layer that is not in the store.
+#[derive(Clone, Debug)]
+pub struct MissingBlob {
+    /// Names it, as the manifest does.
+    pub descriptor: Descriptor,
+    /// The layer that it is the compressed form of.
+    pub diff_id: DiffId,
+}
+
+/// What of the layers of the images can go, and what must stay because some image has no tree for it.
+#[derive(Default)]
+struct Droppable {
+    sizes: HashMap<Digest, u64>,
+    needed: HashSet<Digest>,
+}
+
+impl Store {
+    /// Removes the blobs of layers that a registry is known to hold, where every image that has the layer has its tree, and no
+    /// living process uses them.
+    ///
+    /// # Errors
+    /// When the store cannot be read, or a blob not be removed.
+    pub fn drop_blobs(&self) -> Result<Collected, StoreError> {
+        let _collection = self.lock_collection()?;
+        let noted = self.droppable()?;
+        // What is known of where they are must outlive a crash as soon as they are gone.
+        self.sync()?;
+        let lock = self.lock_exclusive()?;
+        let held = self.held_blobs()?;
+        let mut collected = Collected::default();
+        for (digest, size) in self.droppable()? {
+            if held.contains(&digest) || !noted.contains_key(&digest) {
+                continue;
+            }
+            remove_file(&self.blob_path(&digest))?;
+            collected.blobs += 1;
+            collected.bytes += size;
+        }
+        drop(lock);
+        for directory in ["blobs/sha256", "blobs/sha512"] {
+            sync_directory(&self.path(directory))?;
+        }
+        Ok(collected)
+    }
+
+    /// The blobs of an image's layers that are not in the store, lowest first. A layer in its tar form needs none where its tree
+    /// packs to it.
+    ///
+    /// # Errors
+    /// When a record cannot be read.
+    pub fn missing_blobs(&self, image: &Image) -> Result<Vec<MissingBlob>, StoreError> {
+        let mut missing = Vec::new();
+        for (descriptor, diff_id) in image.manifest.layers().iter().zip(&image.diff_ids) {
+            let digest = digest_of(descriptor)?;
+            if self.has_blob(&digest) || self.is_packable(&digest)? {
+                continue;
+            }
+            missing.push(MissingBlob {
+                descriptor: descriptor.clone(),
+                diff_id: diff_id.clone(),
+            });
+        }
+        Ok(missing)
+    }
+
+    /// Of those, the blobs without which the layer's tar cannot be had: the tree does not pack to the bytes of the DiffId.
+    ///
+    /// # Errors
+    /// When a tree cannot be read.
+    pub fn missing_tars(&self, image: &Image) -> Result<Vec<MissingBlob>, StoreError> {
+        let mut missing = self.missing_blobs(image)?;
+        let mut parent: Option<ChainId> = None;
+        for diff_id in &image.diff_ids {
+            let record = self.layer(diff_id, parent.as_ref())?;
+            parent = Some(ChainId::above(parent.as_ref(), diff_id));
+            let is_missing = missing.iter().any(|blob| blob.diff_id == *diff_id);
+            if let Some(record) = record.filter(|_| is_missing)
+                && (record.tar_form.is_some()
+                    || self.packed_digest(diff_id, &record.tree)? == *diff_id)
+            {
+                missing.retain(|blob| blob.diff_id != *diff_id);
+            }
+        }
+        Ok(missing)
+    }
+
+    /// Whether a blob that is not here can be had again: a registry is known to hold it.
+    pub(crate) fn is_dropped(&self, digest: &Digest) -> bool {
+        !self.has_blob(digest) && self.locations().are_known(digest)
+    }
+
+    /// Whether this is the tar form of a layer whose tree packs to it.
+    pub(crate) fn is_packable(&self, digest: &Digest) -> Result<bool, StoreError> {
+        let record = self.layer(&DiffId(digest.clone()), None)?;
+        Ok(record.is_some_and(|record| record.tar_form.is_some()))
+    }
+
+    fn droppable(&self) -> Result<HashMap<Digest, u64>, StoreError> {
+        let mut found = Droppable::default();
+        let mut manifests: Vec<Digest> = Vec::new();
+        for (_, tag) in self.tags()? {
+            for document in [Some(&tag.manifest), tag.index.as_ref()]
+                .into_iter()
+                .flatten()
+            {
+                manifests.push(digest_of(document)?);
+            }
+        }
+        for owner in crate::store::names(&self.path("containers"))? {
+            manifests.extend(self.uses(&owner)?.map(|uses| uses.manifest));
+        }
+        let mut seen = HashSet::new();
+        while let Some(manifest) = manifests.pop() {
+            if !seen.insert(manifest.clone()) {
+                continue;
+            }
+            let bytes = read(&self.blob_path(&manifest))?.unwrap_or_default();
+            if let Ok(index) = serde_json::from_slice::<ImageIndex>(&bytes) {
+                for child in index.manifests() {
+                    manifests.push(digest_of(child)?);
+                }
+            } else if let Ok(manifest) = serde_json::from_slice::<ImageManifest>(&bytes) {
+                self.weigh(&manifest, &mut found)?;
+            }
+        }
+        found
+            .sizes
+            .retain(|digest, _| !found.needed.contains(digest));
+        Ok(found.sizes)
+    }
+
+    /// Sorts the layers of one image.
+    fn weigh(&self, manifest: &ImageManifest, found: &mut Droppable) -> Result<(), StoreError> {
+        let config = read(&self.blob_path(&digest_of(manifest.config())?))?.unwrap_or_default();
+        let config: Option<ImageConfiguration> = serde_json::from_slice(&config).ok();
+        let diff_ids: Vec<DiffId> = config.map_or_else(Vec::new, |config| {
+            let all = config.rootfs().diff_ids().iter();
+            all.filter_map(|text| text.parse().ok()).collect()
+        });
+        let is_image = diff_ids.len() == manifest.layers().len();
+        let mut parent: Option<ChainId> = None;
+        for (at, layer) in manifest.layers().iter().enumerate() {
+            let digest = digest_of(layer)?;
+            let has_tree = match diff_ids.get(at).filter(|_| is_image) {
+                Some(diff_id) => {
+                    let record = self.layer(diff_id, parent.as_ref())?;
+                    parent = Some(ChainId::above(parent.as_ref(), diff_id));
+                    record.is_some()
+                }
+                None => false,
+            };
+            // What its maker does not want to be distributed need not be in the registry that names it.
+            let is_foreign = is_nondistributable(layer.media_type());
+            if !has_tree || is_foreign || !self.locations().are_known(&digest) {
+                found.needed.insert(digest);
+            } else if let Ok(file) = fs::metadata(self.blob_path(&digest)) {
+                found.sizes.insert(digest, file.len());
+            }
+        }
+        Ok(())
+    }
+}
