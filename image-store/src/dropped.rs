@@ -112,7 +112,6 @@ impl Store {
     }
 
     fn droppable(&self) -> Result<HashMap<Digest, u64>, StoreError> {
-        let mut found = Droppable::default();
         let mut manifests: Vec<Digest> = Vec::new();
         for (_, tag) in self.tags()? {
             for document in [Some(&tag.manifest), tag.index.as_ref()]
@@ -125,6 +124,21 @@ impl Store {
         for owner in crate::store::names(&self.path("containers"))? {
             manifests.extend(self.uses(&owner)?.map(|uses| uses.manifest));
         }
+        let mut found = self.weigh_all(manifests)?;
+        found
+            .sizes
+            .retain(|digest, _| !found.needed.contains(digest));
+        Ok(found.sizes)
+    }
+
+    /// The blobs without which an index's images cannot all be had: some are here as nothing else, or no registry is known to have them.
+    pub(crate) fn needed_blobs(&self, index: &Digest) -> Result<HashSet<Digest>, StoreError> {
+        Ok(self.weigh_all(vec![index.clone()])?.needed)
+    }
+
+    /// Sorts the layers of all images that these documents are or name.
+    fn weigh_all(&self, mut manifests: Vec<Digest>) -> Result<Droppable, StoreError> {
+        let mut found = Droppable::default();
         let mut seen = HashSet::new();
         while let Some(manifest) = manifests.pop() {
             if !seen.insert(manifest.clone()) {
@@ -139,10 +153,7 @@ impl Store {
                 self.weigh(&manifest, &mut found)?;
             }
         }
-        found
-            .sizes
-            .retain(|digest, _| !found.needed.contains(digest));
-        Ok(found.sizes)
+        Ok(found)
     }
 
     /// Sorts the layers of one image.

@@ -131,19 +131,27 @@ impl Store {
     /// # Errors
     /// When one of its documents is damaged.
     pub fn is_whole(&self, index: &Descriptor) -> Result<bool, StoreError> {
-        if !self.has_blob(&digest_of(index)?) {
+        let root = digest_of(index)?;
+        if !self.has_blob(&root) {
             return Ok(false);
         }
         let Ok(tree) = ImageTree::read(self, index) else {
             return Ok(false);
         };
+        let mut missing = Vec::new();
         for blob in tree.blobs() {
             let digest = digest_of(blob)?;
-            if !self.has_blob(&digest) && !self.is_dropped(&digest) {
-                return Ok(false);
+            if !self.has_blob(&digest) {
+                missing.push(digest);
             }
         }
-        Ok(true)
+        if missing.is_empty() {
+            return Ok(true);
+        }
+        let needed = self.needed_blobs(&root)?;
+        Ok(missing
+            .iter()
+            .all(|digest| self.is_dropped(digest) && !needed.contains(digest)))
     }
 
     pub(crate) fn read_index(&self, index: &Descriptor) -> Result<ImageIndex, StoreError> {

@@ -136,10 +136,9 @@ fn short_names_are_looked_for_where_the_file_says() {
 #[test]
 fn short_names_mean_the_same_to_every_verb() {
     let registry = registry_with(&["tool:1", "team/found:latest"]);
-    let home = registry.address().to_string();
+    let (home, closed) = (registry.address().to_string(), ClosedPort::new());
     let person = Person::new(&format!(
-        "unqualified-search-registries = [\"{}\", \"{home}\"]\n[aliases]\nfound = \"{home}/team/found\"\n",
-        nobody()
+        "unqualified-search-registries = [\"{closed}\", \"{home}\"]\n[aliases]\nfound = \"{home}/team/found\"\n"
     ));
     // What is not here is pulled from where the name is found.
     assert_eq!(
