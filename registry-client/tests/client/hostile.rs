@@ -1,6 +1,6 @@
 //! Registries that lie, break off, never end, or want to be told passwords.
 
-use std::io::{Read as _, Write as _};
+use std::io::Write as _;
 use std::net::TcpStream;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
