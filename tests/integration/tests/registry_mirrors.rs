@@ -185,9 +185,9 @@ fn short_names_mean_the_same_to_every_verb() {
         &["run", "--pull", "never", "nothing:1"],
     ] {
         let error = person.dhow(words).fails(125);
-        let tried = format!("neither as docker.io/library/nothing:1 nor as ");
+        let tried = "neither as docker.io/library/nothing:1 nor as ";
         assert!(
-            error.contains(&tried) && error.contains(&format!("{home}/nothing:1")),
+            error.contains(tried) && error.contains(&format!("{home}/nothing:1")),
             "{words:?}: {error}"
         );
     }
