@@ -4,6 +4,7 @@ use dhow_image::{BlobLocations as _, ImageReference, Platform, Progress};
 use dhow_image_store::{Image, Lease, Store, StoreError, StoreErrorKind};
 use dhow_registry_client::{Client, Pulled};
 
+use crate::refetching::{Refetching, blobs_of};
 use crate::registry_args;
 
 /// When an image is asked for at its registry.
@@ -117,6 +118,10 @@ pub(crate) fn ensure_image(
         (Kept::Named(image), PullPolicy::Missing) if store.is_runnable(&image)? => {
             return Ok(image);
         }
+        // What it was built on may be had again, where no registry has the image itself.
+        (Kept::Named(image), PullPolicy::Missing) if refetched(lease, &image, progress)? => {
+            return Ok(image);
+        }
         (Kept::Damaged(error), PullPolicy::Never) => return Err(error.into()),
         (Kept::Missing(names), PullPolicy::Never) => {
             return Err(absent(text, &names, "pull or build it first"));
@@ -134,6 +139,26 @@ pub(crate) fn ensure_image(
         pull(&client, lease, name, platform, progress)
     })?;
     Ok(arrived.image)
+}
+
+/// Whether an image can be run once its missing blobs were fetched from where they are known to be.
+fn refetched(lease: &Lease, image: &Image, progress: &dyn Progress) -> anyhow::Result<bool> {
+    lease.hold(image)?;
+    let missing = blobs_of(lease, std::slice::from_ref(image))?;
+    if missing.is_empty() {
+        return Ok(false);
+    }
+    if let Some(name) = image.references().first() {
+        let name = name.familiar();
+        progress.note(&format!("{name} is damaged here; fetching what it lacks"));
+    }
+    let refetching = Refetching {
+        lease,
+        client: &registry_args::client()?,
+        progress,
+    };
+    // Where they are not to be had, the image itself may be.
+    Ok(refetching.fetch_all(&missing).is_ok() && lease.store().is_runnable(image)?)
 }
 
 /// The first of these names that is to be had by `pull`.
@@ -188,7 +213,13 @@ pub(crate) fn pull(
         Err(StoreError::Damaged { .. }) => None,
         kept => kept?,
     };
-    if let Some(image) = kept.filter(|image| image.descriptor().digest() == chosen.digest()) {
+    let kept = kept.filter(|image| image.descriptor().digest() == chosen.digest());
+    // What is only mended keeps the other platforms that the name stands for.
+    let index = kept
+        .as_ref()
+        .and_then(|image| image.index_under(Some(reference)).cloned())
+        .filter(|index| store.tree(index).is_ok());
+    if let Some(image) = kept {
         match store.lack(&image)? {
             None => {
                 return Ok(Arrived {
@@ -204,7 +235,7 @@ pub(crate) fn pull(
         }
     }
     let pulled = client.pull_resolved(reference, &resolved, platform, lease, progress)?;
-    store.tag(reference, &pulled.manifest)?;
+    store.tag_whole(reference, &pulled.manifest, index.as_ref())?;
     let locations = store.locations();
     for blob in &pulled.blobs {
         locations.note(reference.registry(), reference.repository(), blob);

@@ -4,7 +4,7 @@ use dhow_image::{
     BlobBody, BlobSource, Descriptor, Digest, ImageReference, Progress, TransferError,
     TransferErrorKind,
 };
-use dhow_image_store::{Image, Lease, MissingBlob};
+use dhow_image_store::{Image, Lease};
 use dhow_registry_client::Client;
 
 /// The store's blobs, and those that it has dropped: they come back into it from where they are known to be.
@@ -31,10 +31,8 @@ impl BlobSource for Refetching<'_> {
 
 impl Refetching<'_> {
     /// Fetches what the store lacks of these.
-    pub(crate) fn fetch_all(&self, missing: &[MissingBlob]) -> Result<(), TransferError> {
-        missing
-            .iter()
-            .try_for_each(|blob| self.fetch(&blob.descriptor))
+    pub(crate) fn fetch_all(&self, missing: &[Descriptor]) -> Result<(), TransferError> {
+        missing.iter().try_for_each(|blob| self.fetch(blob))
     }
 
     /// Asks where the blob is known to be, latest first.
@@ -75,22 +73,28 @@ impl Refetching<'_> {
     }
 }
 
-/// All blobs of these images that the store does not have.
-pub(crate) fn blobs_of(lease: &Lease, images: &[Image]) -> anyhow::Result<Vec<MissingBlob>> {
+/// All blobs of these images, and of the indexes that their names stand for, that the store does not have.
+pub(crate) fn blobs_of(lease: &Lease, images: &[Image]) -> anyhow::Result<Vec<Descriptor>> {
     let mut missing = Vec::new();
     for image in images {
         lease.hold(image)?;
-        missing.extend(lease.store().missing_blobs(image)?);
+        let layers = lease.store().missing_blobs(image)?;
+        missing.extend(layers.into_iter().map(|blob| blob.descriptor));
+        for index in image.indexes() {
+            lease.hold_index(index)?;
+            missing.extend(lease.store().missing_of_index(index)?);
+        }
     }
     Ok(missing)
 }
 
 /// The blobs of these images without which the store cannot give their layers' tars.
-pub(crate) fn tars_of(lease: &Lease, images: &[Image]) -> anyhow::Result<Vec<MissingBlob>> {
+pub(crate) fn tars_of(lease: &Lease, images: &[Image]) -> anyhow::Result<Vec<Descriptor>> {
     let mut missing = Vec::new();
     for image in images {
         lease.hold(image)?;
-        missing.extend(lease.store().missing_tars(image)?);
+        let layers = lease.store().missing_tars(image)?;
+        missing.extend(layers.into_iter().map(|blob| blob.descriptor));
     }
     Ok(missing)
 }

@@ -8,7 +8,7 @@ use std::ffi::OsString;
 use std::fs::File;
 use std::io::{Read as _, Write as _};
 use std::os::fd::{AsFd as _, OwnedFd};
-use std::os::unix::fs::MetadataExt as _;
+use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _};
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitCode, Stdio};
@@ -63,7 +63,13 @@ pub(crate) fn enter(state: &Path) -> anyhow::Result<()> {
 }
 
 fn lock(state: &Path) -> anyhow::Result<File> {
-    fs_err::create_dir_all(state)?;
+    let mut making = std::fs::DirBuilder::new();
+    making.recursive(true).mode(0o700);
+    let made = making.create(state);
+    made.with_context(|| format!("making the directory of the state {}", state.display()))?;
+    for directory in in_tmp(state) {
+        check_own(directory)?;
+    }
     let path = state.join("userns.lock");
     let file = File::options()
         .create(true)
@@ -74,6 +80,29 @@ fn lock(state: &Path) -> anyhow::Result<File> {
     rustix::fs::flock(&file, FlockOperation::LockExclusive)
         .with_context(|| format!("locking {}", path.display()))?;
     Ok(file)
+}
+
+/// Of a path that others could have made before us, because nobody said where to: this user's directory and those below it.
+fn in_tmp(state: &Path) -> impl Iterator<Item = &Path> {
+    let own = in_tmp_of(rustix::process::getuid().as_raw());
+    let below = move |path: &&Path| path.starts_with(&own);
+    state.ancestors().take_while(below)
+}
+
+fn in_tmp_of(user: u32) -> PathBuf {
+    format!("/tmp/dhow-{user}").into()
+}
+
+/// Refuses a directory that somebody else made or can write to: he could put containers' records there.
+fn check_own(directory: &Path) -> anyhow::Result<()> {
+    let found = fs_err::symlink_metadata(directory)?;
+    let own = rustix::process::getuid().as_raw();
+    ensure!(
+        found.is_dir() && found.uid() == own && found.mode() & 0o022 == 0,
+        "{} is not a directory that you alone may write to; name another with --state or $XDG_RUNTIME_DIR",
+        directory.display()
+    );
+    Ok(())
 }
 
 /// A range of ids: inside, outside, how many.
@@ -276,7 +305,7 @@ pub(crate) fn runtime_dir() -> PathBuf {
         Some(dir) => dir.into(),
         None => {
             let user = outer_user().unwrap_or_else(|| rustix::process::getuid().as_raw());
-            format!("/tmp/dhow-{user}").into()
+            in_tmp_of(user)
         }
     }
 }
@@ -294,6 +323,27 @@ mod tests {
             [(1, 100_000, 65_536), (65_537, 300_000, 10)]
         );
         assert_eq!(ranges(text, 1000, None), [(1, 300_000, 10)]);
+    }
+
+    #[test]
+    fn a_directory_that_others_may_write_to_is_not_ones_own() {
+        let directory = std::env::temp_dir().join(format!("dhow-own-{}", std::process::id()));
+        let mode = |mode| std::fs::DirBuilder::new().mode(mode).create(&directory);
+        mode(0o700).unwrap();
+        let own = check_own(&directory);
+        let open = std::os::unix::fs::PermissionsExt::from_mode(0o777);
+        std::fs::set_permissions(&directory, open).unwrap();
+        let shared = check_own(&directory);
+        std::fs::remove_dir(&directory).unwrap();
+        std::os::unix::fs::symlink("/root", &directory).unwrap();
+        let link = check_own(&directory);
+        std::fs::remove_file(&directory).unwrap();
+        own.unwrap();
+        assert!(shared.is_err() && link.is_err());
+        let own = in_tmp_of(rustix::process::getuid().as_raw());
+        let state = own.join("dhow");
+        assert_eq!(in_tmp(&state).count(), 2);
+        assert_eq!(in_tmp(Path::new("/tmp/elsewhere/dhow")).count(), 0);
     }
 
     #[test]

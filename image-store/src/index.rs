@@ -22,6 +22,11 @@ impl Image {
         found.map(|(_, index)| index)
     }
 
+    /// The indexes that any of its names stand for.
+    pub fn indexes(&self) -> impl Iterator<Item = &Descriptor> {
+        self.indexes.iter().map(|(_, index)| index)
+    }
+
     /// The platforms that its index has; none where it has no index.
     ///
     /// # Errors
@@ -152,6 +157,21 @@ impl Store {
         Ok(missing
             .iter()
             .all(|digest| self.is_dropped(digest) && !needed.contains(digest)))
+    }
+
+    /// The blobs that an index's images name and that are not in the store; those that no platform here can unpack are among them.
+    ///
+    /// # Errors
+    /// When a document is missing or damaged.
+    pub fn missing_of_index(&self, index: &Descriptor) -> Result<Vec<Descriptor>, StoreError> {
+        let mut missing = Vec::new();
+        for blob in self.tree(index)?.blobs() {
+            let digest = digest_of(blob)?;
+            if !self.has_blob(&digest) && !self.is_packable(&digest)? {
+                missing.push(blob.clone());
+            }
+        }
+        Ok(missing)
     }
 
     pub(crate) fn read_index(&self, index: &Descriptor) -> Result<ImageIndex, StoreError> {

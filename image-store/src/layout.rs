@@ -248,7 +248,16 @@ impl Layout {
         let name = format!("{}-{}", digest.algorithm().name(), digest.hex());
         let path = self.path.join(PARTS).join(&name);
         loop {
-            let parts = self.directory(PARTS)?;
+            let parts = match self.directory(PARTS) {
+                Ok(parts) => parts,
+                // Another one that is done took it away, unless the layout itself is gone.
+                Err(StoreError::Io { source, .. })
+                    if source.kind() == io::ErrorKind::NotFound && self.path.exists() =>
+                {
+                    continue;
+                }
+                Err(error) => return Err(error),
+            };
             let flags =
                 OFlags::RDWR | OFlags::APPEND | OFlags::CREATE | OFlags::NOFOLLOW | OFlags::CLOEXEC;
             let mode = Mode::from_raw_mode(0o644);

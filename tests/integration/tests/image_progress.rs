@@ -99,7 +99,7 @@ fn programs_are_told_of_each_event_in_json() {
     assert!(
         said[0]["error"]
             .as_str()
-            .is_some_and(|error| error.contains("no image")),
+            .is_some_and(|error| error.contains("no such image")),
         "{said:?}"
     );
     assert_eq!(said[0]["error"], said[0]["errorDetail"]["message"]);

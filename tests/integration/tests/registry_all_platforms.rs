@@ -233,3 +233,52 @@ fn a_layer_of_another_platform_that_is_lost_is_told() {
     pulled.ok();
     assert_eq!(sandbox.dhow(["system", "check"]).ok(), "0 damaged, 0 left");
 }
+
+#[test]
+fn what_is_mended_or_dropped_keeps_all_platforms() {
+    let (registry, other) = (Registry::embedded(), Registry::embedded());
+    let (index, digest) = registry.push_index("app", "1", &platforms());
+    let sandbox = Sandbox::new();
+    let name = format!("{}/app:1", registry.address());
+    sandbox.dhow(["pull", "-q", "--all-platforms", &name]).ok();
+    // The image that is run here is mended by a pull for this platform alone.
+    let lost = registry::sha256(&registry::tar("which", b"amd64")).replace(':', "-");
+    let records = fs_err::read_dir(sandbox.path("root/layers")).expect("list");
+    let mut removed = 0;
+    for record in records.map(|record| record.expect("an entry").path()) {
+        if record.to_string_lossy().contains(&lost) {
+            fs_err::remove_file(record).expect("remove");
+            removed += 1;
+        }
+    }
+    assert_eq!(removed, 1);
+    let mended = sandbox.dhow(["pull", &name]);
+    assert!(mended.stderr.contains("repairing it"), "{}", mended.stderr);
+    mended.ok();
+    let row = sandbox
+        .dhow(["images", "--digests", "--format", "json"])
+        .ok();
+    assert!(row.contains(&digest), "{row}");
+    // Once another platform is unpacked, too, its blobs can be dropped, and an archive brings them back.
+    let which = [
+        "run",
+        "--rm",
+        "--network",
+        "none",
+        "--platform",
+        "linux/arm64",
+        &name,
+    ];
+    let seen = sandbox.dhow(which.iter().chain(&["cat", "/which"])).ok();
+    assert_eq!(seen, "arm64");
+    sandbox.dhow(["image", "prune", "--blobs", "-f"]).ok();
+    let archive = sandbox.path("app.tar");
+    let archive = archive.to_str().expect("a path");
+    sandbox.dhow(["save", "-q", "-o", archive, &name]).ok();
+    let second = Sandbox::new();
+    second.dhow(["load", "-q", "-i", archive]).ok();
+    let there = format!("{}/app:1", other.address());
+    second.dhow(["tag", &name, &there]).ok();
+    second.dhow(["push", "-q", "-a", &there]).ok();
+    same_everywhere(&registry, &other, "app", &index);
+}

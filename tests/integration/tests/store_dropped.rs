@@ -151,6 +151,32 @@ fn what_is_built_on_a_dropped_image_is_pushed_with_its_blobs() {
         assert!(other.get(&path).expect(200).body == layer);
     }
     whole(&sandbox);
+    // A tree that was taken out is made again from a blob that comes back, though no registry has the image by this name.
+    sandbox.dhow(["tag", &built, "only.here:1"]).ok();
+    drop_blobs(&sandbox);
+    let lost = sha256(&layers()[1]).replace(':', "-");
+    for record in entries(&sandbox, "layers") {
+        if record.to_string_lossy().contains(&lost) {
+            fs_err::remove_file(record).expect("remove");
+        }
+    }
+    sandbox.dhow(["create", "only.here:1", "/new"]).ok();
+    assert!(blob(&sandbox, &layers()[1]).exists());
+    whole(&sandbox);
+}
+
+#[test]
+fn a_copy_within_the_store_needs_no_blobs() {
+    let home = Registry::embedded();
+    let (sandbox, name) = pulled(&home);
+    drop_blobs(&sandbox);
+    let from = format!("store:{name}");
+    let copied = sandbox.dhow(["image", "copy", "-q", &from, "store:again:1"]);
+    copied.ok();
+    let id = |name: &str| sandbox.dhow(["inspect", "--format", "{{.Id}}", name]).ok();
+    assert_eq!(id("again:1"), id(&name));
+    assert!(layers().iter().all(|layer| !blob(&sandbox, layer).exists()));
+    whole(&sandbox);
 }
 
 #[test]
@@ -311,7 +337,8 @@ fn a_damaged_tree_is_replaced_and_whom_it_carries_is_not_disturbed() {
     // The next use of the image fetches it by itself.
     let ran = sandbox.dhow(["run", "--rm", &name, "cat", "/etc/passwd"]);
     assert!(
-        ran.stderr.contains("is damaged here; pulling it"),
+        ran.stderr
+            .contains("is damaged here; fetching what it lacks"),
         "{}",
         ran.stderr
     );

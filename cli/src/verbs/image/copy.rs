@@ -237,6 +237,11 @@ impl Delivery<'_> {
         let tree = ImageTree::read(source, root)?;
         refuse_artifact(&tree, &self.args.source)?;
         let store = self.context.store()?;
+        if matches!(self.args.source, Place::Store(_)) {
+            // All of it is here, or was dropped because a registry has it; the source's lease holds it.
+            store.tag_root(&reference, root, &self.platform())?;
+            return Ok(());
+        }
         let lease = store.lease()?;
         let what = self.args.source.to_string();
         let copied = dhow_registry_client::copy(&what, &tree, source, &lease, self.progress)?;
