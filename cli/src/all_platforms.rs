@@ -1,8 +1,6 @@
 //! Images for several platforms that go and come together.
 
-use dhow_image::{
-    BlobLocations as _, Descriptor, DocumentKind, ImageReference, Platform, Progress,
-};
+use dhow_image::{Descriptor, DocumentKind, ImageReference, Platform, Progress};
 use dhow_image_store::{Image, Lease};
 use dhow_registry_client::Client;
 
@@ -36,10 +34,7 @@ pub(crate) fn pull(
     }
     let pulled = client.pull_all_platforms(reference, &resolved, platform, lease, progress)?;
     let image = store.tag_root(reference, index, platform)?;
-    let locations = store.locations();
-    for blob in &pulled.blobs {
-        locations.note(reference.registry(), reference.repository(), blob);
-    }
+    images::note_places(client, store, reference, &pulled.blobs)?;
     Ok(Arrived {
         image,
         digest,

@@ -1,6 +1,6 @@
 //! Images as verbs want them: from the store, or pulled into it.
 
-use dhow_image::{BlobLocations as _, ImageReference, Platform, Progress};
+use dhow_image::{BlobLocations as _, Digest, ImageReference, Platform, Progress};
 use dhow_image_store::{Image, Lease, Store, StoreError, StoreErrorKind};
 use dhow_registry_client::{Client, Pulled};
 
@@ -236,10 +236,7 @@ pub(crate) fn pull(
     }
     let pulled = client.pull_resolved(reference, &resolved, platform, lease, progress)?;
     store.tag_whole(reference, &pulled.manifest, index.as_ref())?;
-    let locations = store.locations();
-    for blob in &pulled.blobs {
-        locations.note(reference.registry(), reference.repository(), blob);
-    }
+    note_places(client, store, reference, &pulled.blobs)?;
     let image = store.image(reference)?.ok_or_else(|| {
         anyhow::anyhow!(
             "{} was removed while it was pulled; pull it again",
@@ -251,4 +248,21 @@ pub(crate) fn pull(
         digest,
         pulled: Some(pulled),
     })
+}
+
+/// Notes that the registry has these blobs, which it gave or whose manifest it gave, unless it is a view of a store: that may rely on
+/// this store for them, and is no reason to drop them here.
+pub(crate) fn note_places(
+    client: &Client,
+    store: &Store,
+    reference: &ImageReference,
+    blobs: &[Digest],
+) -> anyhow::Result<()> {
+    if client.is_keeper(reference)? {
+        let locations = store.locations();
+        for blob in blobs {
+            locations.note(reference.registry(), reference.repository(), blob);
+        }
+    }
+    Ok(())
 }

@@ -36,7 +36,7 @@ impl Refetching<'_> {
     }
 
     /// Asks where the blob is known to be, latest first.
-    fn fetch(&self, descriptor: &Descriptor) -> Result<(), TransferError> {
+    pub(crate) fn fetch(&self, descriptor: &Descriptor) -> Result<(), TransferError> {
         let digest = Digest::of_descriptor(descriptor).map_err(|error| {
             TransferError::caused(TransferErrorKind::Other, "reading a descriptor", error)
         })?;

@@ -22,6 +22,6 @@ pub use progress::{Progress, Reported, Silent};
 pub use reference::{DEFAULT_REGISTRY, ImageReference, ReferenceError};
 pub use transfer::{
     Begun, BlobBody, BlobLocations, BlobSink, BlobSource, BlobWriter, TransferError,
-    TransferErrorKind, Want,
+    TransferErrorKind, VIEW_HEADER, Want,
 };
 pub use tree::{Document, ImageTree, Links, read_document};

@@ -78,6 +78,11 @@ pub trait BlobWriter: Write + Send {
     fn commit(self: Box<Self>) -> Result<(), TransferError>;
 }
 
+/// The header by which a view says that it is one: what it serves is a store's, which may do without its blobs where a registry has them. In
+/// answers: whoever gets one must not take it for a registry that keeps what it serves. In requests: a view looks for what its store lacks,
+/// and another is not to look further for it.
+pub const VIEW_HEADER: &str = "dhow-view";
+
 /// What is known of where blobs are, so that a push can mount them from another repository.
 pub trait BlobLocations: Sync {
     /// Repositories of `registry` that are known to have had the blob, latest first.

@@ -41,6 +41,8 @@ pub struct ClientOptions {
     pub chunk: Option<u64>,
     /// How long registries are waited for.
     pub patience: Patience,
+    /// It asks for a view, which says so to other views: see [`dhow_image::VIEW_HEADER`].
+    pub is_view: bool,
 }
 
 /// Speaks to registries, over connections that it keeps.
@@ -59,6 +61,7 @@ impl Default for ClientOptions {
             concurrency: 4,
             chunk: None,
             patience: Patience::default(),
+            is_view: false,
         }
     }
 }
@@ -71,6 +74,7 @@ impl Client {
                 options.concurrency.max(1),
                 options.trust.clone(),
                 options.patience,
+                options.is_view,
             ),
             authorizer: Authorizer::new(options.credentials.clone()),
             options,
@@ -97,6 +101,21 @@ impl Client {
         Ok(Repository::new(
             transport, authorizer, endpoint, name, access,
         ))
+    }
+
+    /// Whether what was had under this reference is to be had there again, as far as can be told: none of the places where it is asked for
+    /// has said that it is a view (see [`dhow_image::VIEW_HEADER`]), whose store may rely on others for its blobs, even on who asks.
+    ///
+    /// # Errors
+    /// When the places cannot be told.
+    pub fn is_keeper(&self, reference: &ImageReference) -> Result<bool, TransferError> {
+        let registries = &self.options.registries;
+        for place in registries.places(reference, Access::Pull, true)? {
+            if self.repository(&place, reference, Access::Pull)?.is_view() {
+                return Ok(false);
+            }
+        }
+        Ok(true)
     }
 
     /// Shows a registry who we are; what is to be kept of it, which is an identity token where the registry's token server gives one.

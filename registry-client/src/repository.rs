@@ -4,7 +4,7 @@ use std::io::{self, Read};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use dhow_image::{TransferError, TransferErrorKind};
+use dhow_image::{TransferError, TransferErrorKind, VIEW_HEADER};
 use ureq::Body;
 use ureq::http::{HeaderName, Method, Response, StatusCode, Version, header};
 
@@ -122,6 +122,11 @@ impl<'a> Repository<'a> {
     /// The repository's name within its registry.
     pub(crate) fn name(&self) -> &str {
         &self.name
+    }
+
+    /// Whether the registry has said that it is a view.
+    pub(crate) fn is_view(&self) -> bool {
+        self.transport.has_view(self.endpoint.authority())
     }
 
     /// The repository as people name it, for messages.
@@ -314,6 +319,9 @@ impl<'a> Repository<'a> {
             }
             if ours {
                 headers.extend_from_slice(self.endpoint.headers());
+                if self.transport.is_view() {
+                    headers.push((HeaderName::from_static(VIEW_HEADER), "store".to_owned()));
+                }
             }
             headers.extend(proof.clone().map(|proof| (header::AUTHORIZATION, proof)));
             let head = Head {
@@ -323,6 +331,9 @@ impl<'a> Repository<'a> {
             };
             self.requests.fetch_add(1, Ordering::Relaxed);
             let response = self.transport.exchange(&head, &ask.payload)?;
+            if ours && response.headers().contains_key(VIEW_HEADER) {
+                self.transport.note_view(self.endpoint.authority());
+            }
             if response.status() != StatusCode::UNAUTHORIZED || second || !ours || ask.is_bare {
                 return Ok(response);
             }

@@ -1,6 +1,6 @@
 //! One HTTP request and its answer, without any policy.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::io::{self, Read};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -38,6 +38,10 @@ pub(crate) struct Transport {
     profiles: Mutex<HashMap<String, TlsProfile>>,
     connections: usize,
     patience: Patience,
+    /// Requests are those of a view.
+    is_view: bool,
+    /// Those hosts that have said that they are views.
+    views: Mutex<HashSet<String>>,
 }
 
 /// What goes with a request.
@@ -72,7 +76,7 @@ pub(crate) struct Head<'a> {
 
 impl Transport {
     /// A transport that keeps as many connections as there are blobs under way.
-    pub(crate) fn new(connections: usize, trust: Trust, patience: Patience) -> Self {
+    pub(crate) fn new(connections: usize, trust: Trust, patience: Patience, is_view: bool) -> Self {
         Self {
             trust,
             schemes: Schemes::default(),
@@ -81,7 +85,26 @@ impl Transport {
             profiles: Mutex::default(),
             connections,
             patience,
+            is_view,
+            views: Mutex::default(),
         }
+    }
+
+    /// Whether we ask for a view.
+    pub(crate) fn is_view(&self) -> bool {
+        self.is_view
+    }
+
+    /// Remembers that a host is a view.
+    pub(crate) fn note_view(&self, authority: &str) {
+        let mut views = self.views.lock().unwrap_or_else(PoisonError::into_inner);
+        views.insert(authority.to_owned());
+    }
+
+    /// Whether a host has said that it is a view.
+    pub(crate) fn has_view(&self, authority: &str) -> bool {
+        let views = self.views.lock().unwrap_or_else(PoisonError::into_inner);
+        views.contains(authority)
     }
 
     /// Whom we trust.

@@ -59,11 +59,14 @@ impl Upload<'_> {
     /// Sees to it that the repository has the blob.
     pub(crate) fn run(&self) -> Result<BlobOutcome, TransferError> {
         let outcome = self.deliver()?;
-        self.locations.note(
-            self.repository.registry(),
-            self.repository.name(),
-            self.digest,
-        );
+        // A view of a store has it only as long as that store has it.
+        if !self.repository.is_view() {
+            self.locations.note(
+                self.repository.registry(),
+                self.repository.name(),
+                self.digest,
+            );
+        }
         let said = match &outcome {
             BlobOutcome::Pushed => "pushed".to_owned(),
             BlobOutcome::AlreadyThere => "already there".to_owned(),

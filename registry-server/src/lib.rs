@@ -35,7 +35,7 @@ use crate::view::View;
 
 pub use crate::tls::TlsFiles;
 pub use crate::upstream::{Upstream, UpstreamError};
-pub use crate::view::{Images, ImagesError};
+pub use crate::view::{Asker, Images, ImagesError};
 
 /// How long requests under way may take to end once the registry is told to stop.
 const GRACE: Duration = Duration::from_secs(10);

@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use axum::body::{Body, Bytes};
 use axum::extract::{Request, State};
-use axum::http::{HeaderMap, Method, Response, header};
-use dhow_image::{BlobBody, Digest};
+use axum::http::{HeaderMap, HeaderValue, Method, Response, header};
+use dhow_image::{BlobBody, Digest, VIEW_HEADER};
 use futures_util::stream;
 use tokio::sync::mpsc;
 
@@ -26,20 +26,29 @@ pub type ImagesError = Box<dyn std::error::Error + Send + Sync>;
 /// Pieces of a blob on their way from the thread that reads it to the connection.
 const UNDERWAY: usize = 2;
 
-/// Where images are kept that a registry serves without having them. `host` is what the client calls the registry: images may be
-/// kept under names that begin with it. Calls may block.
+/// Who asks for images.
+#[derive(Clone, Debug)]
+pub struct Asker {
+    /// What the client calls the registry: images may be kept under names that begin with it.
+    pub host: String,
+    /// It is another view (or this very one) that looks for what its store lacks: what has to be looked for elsewhere is not here for it,
+    /// or views that know of each other would ask each other for ever.
+    pub is_view: bool,
+}
+
+/// Where images are kept that a registry serves without having them. Calls may block.
 pub trait Images: Send + Sync {
     /// The repositories that there are.
     ///
     /// # Errors
     /// When they cannot be read.
-    fn repositories(&self, host: &str) -> Result<Vec<String>, ImagesError>;
+    fn repositories(&self, asker: &Asker) -> Result<Vec<String>, ImagesError>;
 
     /// The tags of a repository; none where there is no such repository.
     ///
     /// # Errors
     /// When they cannot be read.
-    fn tags(&self, host: &str, repository: &str) -> Result<Vec<String>, ImagesError>;
+    fn tags(&self, asker: &Asker, repository: &str) -> Result<Vec<String>, ImagesError>;
 
     /// The manifest that a tag or digest names in a repository, with its media type. What it names stays for as long as a client
     /// may take to ask for it.
@@ -48,7 +57,7 @@ pub trait Images: Send + Sync {
     /// When it cannot be read.
     fn manifest(
         &self,
-        host: &str,
+        asker: &Asker,
         repository: &str,
         name: &str,
     ) -> Result<Option<(String, Vec<u8>)>, ImagesError>;
@@ -59,7 +68,7 @@ pub trait Images: Send + Sync {
     /// When it cannot be read.
     fn blob_size(
         &self,
-        host: &str,
+        asker: &Asker,
         repository: &str,
         digest: &Digest,
     ) -> Result<Option<u64>, ImagesError>;
@@ -70,7 +79,7 @@ pub trait Images: Send + Sync {
     /// When it cannot be read.
     fn blob(
         &self,
-        host: &str,
+        asker: &Asker,
         repository: &str,
         digest: &Digest,
         offset: u64,
@@ -88,16 +97,19 @@ pub(crate) struct View {
     pub(crate) entrance: Entrance,
 }
 
-/// Where a client asks: what it calls the registry, and the repository.
+/// Who asks for what.
 #[derive(Clone)]
 struct Asked {
-    host: String,
+    by: Asker,
     repository: RepositoryName,
 }
 
 /// Answers one request.
 pub(crate) async fn answer(State(view): State<Arc<View>>, request: Request) -> Response<Body> {
-    respond(dispatch(view, request).await)
+    let mut response = respond(dispatch(view, request).await);
+    let says = HeaderValue::from_static("store");
+    response.headers_mut().insert(VIEW_HEADER, says);
+    response
 }
 
 async fn dispatch(view: Arc<View>, request: Request) -> Result<Response<Body>, Refusal> {
@@ -106,23 +118,24 @@ async fn dispatch(view: Arc<View>, request: Request) -> Result<Response<Body>, R
     let endpoint = Endpoint::read(request.uri().path())?;
     let query = Parameters::read(&request)?;
     let headers = request.headers();
-    let host = text(headers, header::HOST).unwrap_or_default().to_owned();
+    let by = Asker {
+        host: text(headers, header::HOST).unwrap_or_default().to_owned(),
+        is_view: headers.contains_key(VIEW_HEADER),
+    };
     let at = |repository| Asked {
-        host: host.clone(),
+        by: by.clone(),
         repository,
     };
     match endpoint {
         Endpoint::Version => Ok(json(&serde_json::json!({}))),
         Endpoint::Catalog => {
-            let names = view
-                .on_disk(move |images| images.repositories(&host))
-                .await?;
+            let names = view.on_disk(move |images| images.repositories(&by)).await?;
             listing::catalog_page(names, &query)
         }
         Endpoint::Tags(name) => {
             let asked = at(name.clone());
             let tags = view
-                .on_disk(move |images| images.tags(&asked.host, asked.repository.as_str()))
+                .on_disk(move |images| images.tags(&asked.by, asked.repository.as_str()))
                 .await?;
             match tags.is_empty() {
                 true => Err(listing::no_repository(&name)),
@@ -183,7 +196,7 @@ impl View {
     ) -> Result<Response<Body>, Refusal> {
         let (name, wanted) = (asked.repository.clone(), manifest.to_string());
         let found = self
-            .on_disk(move |images| images.manifest(&asked.host, asked.repository.as_str(), &wanted))
+            .on_disk(move |images| images.manifest(&asked.by, asked.repository.as_str(), &wanted))
             .await?;
         let (media_type, bytes) = found.ok_or_else(|| manifests::unknown(&name, &manifest))?;
         let digest = match manifest {
@@ -199,11 +212,9 @@ impl View {
 
     async fn blob_size(&self, asked: &Asked, digest: &Digest) -> Result<u64, Refusal> {
         let (asked, wanted) = (asked.clone(), digest.clone());
-        self.on_disk(move |images| {
-            images.blob_size(&asked.host, asked.repository.as_str(), &wanted)
-        })
-        .await?
-        .ok_or_else(|| blobs::unknown(digest))
+        self.on_disk(move |images| images.blob_size(&asked.by, asked.repository.as_str(), &wanted))
+            .await?
+            .ok_or_else(|| blobs::unknown(digest))
     }
 
     async fn blob(
@@ -224,7 +235,7 @@ impl View {
         let wanted = digest.clone();
         let body = self
             .on_disk(move |images| {
-                images.blob(&asked.host, asked.repository.as_str(), &wanted, first)
+                images.blob(&asked.by, asked.repository.as_str(), &wanted, first)
             })
             .await?
             .ok_or_else(|| blobs::unknown(&digest))?;

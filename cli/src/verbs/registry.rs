@@ -91,13 +91,22 @@ impl ServeArgs {
             read_only: self.read_only,
             upstream,
             images: match self.images {
-                true => Some(Arc::new(StoreImages::new(context.store()?))),
+                true => Some(Arc::new(self.view(context)?)),
                 false => None,
             },
             // What the store has of the same blobs needs no room twice.
             shared: Some(context.root().join("blobs")),
             unused_kept: Duration::from_secs(self.keep_unused),
         })
+    }
+}
+
+impl ServeArgs {
+    /// The store's images, and who fetches what the store has dropped of them.
+    fn view(&self, context: &Context) -> anyhow::Result<StoreImages> {
+        let mut options = self.registry.options()?;
+        options.is_view = true;
+        Ok(StoreImages::new(context.store()?, Client::new(options)))
     }
 }
 

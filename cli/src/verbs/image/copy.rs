@@ -247,10 +247,7 @@ impl Delivery<'_> {
         let copied = dhow_registry_client::copy(&what, &tree, source, &lease, self.progress)?;
         store.tag_root(&reference, root, &self.platform())?;
         if let Some(origin) = origin {
-            let locations = store.locations();
-            for blob in &copied.blobs {
-                locations.note(origin.registry(), origin.repository(), blob);
-            }
+            images::note_places(self.client, &store, origin, &copied.blobs)?;
         }
         self.say_copied(&copied);
         Ok(())

@@ -6,10 +6,13 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use dhow_image::{
-    BlobBody, Descriptor, Digest, Document, ImageReference, ImageTree, TransferErrorKind,
+    BlobBody, Descriptor, Digest, Document, ImageReference, ImageTree, Silent, TransferErrorKind,
 };
 use dhow_image_store::{Image, Lease, Store};
-use dhow_registry_server::{Images, ImagesError};
+use dhow_registry_client::Client;
+use dhow_registry_server::{Asker, Images, ImagesError};
+
+use crate::refetching::Refetching;
 
 /// How long an image stays that a client has asked for: as long as it may take to ask for the next of its blobs.
 const KEPT: Duration = Duration::from_secs(10 * 60);
@@ -18,6 +21,8 @@ const KEPT: Duration = Duration::from_secs(10 * 60);
 /// calls the registry HOST.
 pub(super) struct StoreImages {
     store: Store,
+    /// Fetches what the store has dropped.
+    client: Client,
     /// By the digests of their manifests.
     asked: Mutex<HashMap<String, Asked>>,
 }
@@ -54,9 +59,11 @@ struct Found {
 }
 
 impl StoreImages {
-    pub(super) fn new(store: Store) -> Self {
+    /// `client` has to say that it asks for a view.
+    pub(super) fn new(store: Store, client: Client) -> Self {
         Self {
             store,
+            client,
             asked: Mutex::default(),
         }
     }
@@ -115,11 +122,37 @@ impl StoreImages {
         Ok(self.held_blob(names, digest))
     }
 
-    /// Opens a blob of another platform's image, which is a file or nothing.
-    fn open(&self, found: &Found, offset: u64) -> Result<Option<BlobBody<'static>>, ImagesError> {
+    /// Opens a blob that is here, or can be made of what is here. Of another platform's image it is a file or nothing.
+    fn open(
+        &self,
+        found: &Found,
+        digest: &Digest,
+        offset: u64,
+    ) -> Result<Option<BlobBody<'static>>, ImagesError> {
+        if let Some(body) = found.image.open_blob(digest, offset)? {
+            return Ok(Some(body));
+        }
         match self.store.open_blob(&found.descriptor, offset) {
             Err(error) if error.kind() == TransferErrorKind::NotFound => Ok(None),
             opened => Ok(opened.map(Some)?),
+        }
+    }
+
+    /// Whether a blob that is not here is to be fetched for who asks.
+    fn is_elsewhere(&self, asker: &Asker, digest: &Digest) -> bool {
+        !asker.is_view && !self.store.locations().places(digest).is_empty()
+    }
+
+    /// Has a blob that was dropped come back; whether it did. No registry's having it any more is an answer, too.
+    fn fetch(&self, found: &Found) -> Result<bool, ImagesError> {
+        let refetching = Refetching {
+            lease: &found.lease,
+            client: &self.client,
+            progress: &Silent,
+        };
+        match refetching.fetch(&found.descriptor) {
+            Err(error) if error.kind() == TransferErrorKind::NotFound => Ok(false),
+            fetched => Ok(fetched.map(|()| true)?),
         }
     }
 
@@ -141,11 +174,11 @@ impl StoreImages {
 }
 
 impl Images for StoreImages {
-    fn repositories(&self, host: &str) -> Result<Vec<String>, ImagesError> {
+    fn repositories(&self, asker: &Asker) -> Result<Vec<String>, ImagesError> {
         let mut names = BTreeSet::new();
         for image in self.store.images()? {
             for name in image.references() {
-                if name.registry() == host {
+                if name.registry() == asker.host {
                     names.insert(name.repository().to_owned());
                 }
                 let familiar = name.familiar_name();
@@ -158,8 +191,8 @@ impl Images for StoreImages {
         Ok(names.into_iter().collect())
     }
 
-    fn tags(&self, host: &str, repository: &str) -> Result<Vec<String>, ImagesError> {
-        let images = self.of_repository(&Names::new(host, repository))?;
+    fn tags(&self, asker: &Asker, repository: &str) -> Result<Vec<String>, ImagesError> {
+        let images = self.of_repository(&Names::new(asker, repository))?;
         let tags = images.into_iter().map(|(_, _, tag)| tag);
         let tags: BTreeSet<String> = tags.filter(|tag| !tag.is_empty()).collect();
         Ok(tags.into_iter().collect())
@@ -167,12 +200,12 @@ impl Images for StoreImages {
 
     fn manifest(
         &self,
-        host: &str,
+        asker: &Asker,
         repository: &str,
         name: &str,
     ) -> Result<Option<(String, Vec<u8>)>, ImagesError> {
         let is_digest = name.contains(':');
-        for (image, root, tag) in self.of_repository(&Names::new(host, repository))? {
+        for (image, root, tag) in self.of_repository(&Names::new(asker, repository))? {
             if !is_digest && tag != name {
                 continue;
             }
@@ -192,32 +225,36 @@ impl Images for StoreImages {
 
     fn blob_size(
         &self,
-        host: &str,
+        asker: &Asker,
         repository: &str,
         digest: &Digest,
     ) -> Result<Option<u64>, ImagesError> {
-        let Some(found) = self.find_blob(&Names::new(host, repository), digest)? else {
+        let Some(found) = self.find_blob(&Names::new(asker, repository), digest)? else {
             return Ok(None);
         };
         if let Some(size) = found.image.blob_size(digest)? {
             return Ok(Some(size));
         }
-        Ok(self.open(&found, 0)?.map(|_| found.descriptor.size()))
+        let is_to_be_had =
+            self.is_elsewhere(asker, digest) || self.open(&found, digest, 0)?.is_some();
+        Ok(is_to_be_had.then(|| found.descriptor.size()))
     }
 
     fn blob(
         &self,
-        host: &str,
+        asker: &Asker,
         repository: &str,
         digest: &Digest,
         offset: u64,
     ) -> Result<Option<BlobBody<'static>>, ImagesError> {
-        let Some(found) = self.find_blob(&Names::new(host, repository), digest)? else {
+        let Some(found) = self.find_blob(&Names::new(asker, repository), digest)? else {
             return Ok(None);
         };
-        let body = match found.image.open_blob(digest, offset)? {
-            Some(body) => Some(body),
-            None => self.open(&found, offset)?,
+        let body = match self.open(&found, digest, offset)? {
+            None if self.is_elsewhere(asker, digest) && self.fetch(&found)? => {
+                self.open(&found, digest, offset)?
+            }
+            body => body,
         };
         Ok(body.map(|body| BlobBody {
             offset: body.offset,
@@ -237,8 +274,8 @@ impl Images for StoreImages {
 struct Names(Vec<ImageReference>);
 
 impl Names {
-    fn new(host: &str, repository: &str) -> Self {
-        let own = format!("{host}/{repository}").parse();
+    fn new(asker: &Asker, repository: &str) -> Self {
+        let own = format!("{}/{repository}", asker.host).parse();
         let named = repository.parse();
         Self([own, named].into_iter().flatten().collect())
     }
