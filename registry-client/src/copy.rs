@@ -7,6 +7,7 @@ use dhow_image::{
     ImageConfiguration, ImageTree, Progress, TransferError, TransferErrorKind, Want, read_document,
 };
 
+use crate::manifest::digest_of;
 use crate::parallel::{self, Announce, Stop};
 use crate::transfer::{Fetched, Transfer, Words};
 
@@ -167,7 +168,7 @@ impl Copy<'_> {
         for blob in tree.blobs() {
             if !known(blob) {
                 parts.push(Part {
-                    name: checked(blob)?.short().to_owned(),
+                    name: digest_of(blob)?.short().to_owned(),
                     is_layer: Compression::of_layer(blob.media_type()).is_some(),
                     descriptor: blob.clone(),
                     want: Want::Blob,
@@ -230,7 +231,7 @@ fn layers(document: &Document, config: &[u8], what: &str) -> Result<Vec<Part>, T
             .map_err(|error| broken(format!("its config: {error}")))?;
         let chain = ChainId::above(parent.as_ref(), &diff_id);
         parts.push(Part {
-            name: checked(descriptor)?.short().to_owned(),
+            name: digest_of(descriptor)?.short().to_owned(),
             descriptor: descriptor.clone(),
             want: Want::Layer {
                 diff_id,
@@ -240,10 +241,4 @@ fn layers(document: &Document, config: &[u8], what: &str) -> Result<Vec<Part>, T
         });
     }
     Ok(parts)
-}
-
-fn checked(descriptor: &Descriptor) -> Result<Digest, TransferError> {
-    Digest::of_descriptor(descriptor).map_err(|error| {
-        TransferError::caused(TransferErrorKind::Corrupt, "reading a descriptor", error)
-    })
 }

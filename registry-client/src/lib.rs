@@ -23,6 +23,7 @@ mod registries;
 mod repository;
 mod roots;
 mod source;
+mod standing;
 mod tags;
 mod tls;
 mod transfer;

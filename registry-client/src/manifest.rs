@@ -84,7 +84,6 @@ pub(crate) fn fetch(
     let said_digest = text(&response, CONTENT_DIGEST).map(str::to_owned);
     let doing = format!("reading the manifest of {}", reference.familiar());
     let bytes = document(response, &doing)?;
-    repository.moved(bytes.len() as u64);
     let digest = match (reference.digest(), said_digest) {
         (Some(digest), _) => digest.clone(),
         (None, Some(said)) => said.parse().map_err(|error| {
@@ -105,6 +104,13 @@ pub(crate) fn fetch(
     let media_type = media_type(&bytes, said_type.as_deref(), reference)?;
     let descriptor = Descriptor::new(media_type, bytes.len() as u64, &digest);
     Ok((descriptor, bytes))
+}
+
+/// The digest by which a document of a registry is named.
+pub(crate) fn digest_of(descriptor: &Descriptor) -> Result<Digest, TransferError> {
+    Digest::of_descriptor(descriptor).map_err(|error| {
+        TransferError::caused(TransferErrorKind::Corrupt, "reading a descriptor", error)
+    })
 }
 
 /// Checks that `bytes` are what `digest` names.

@@ -8,11 +8,12 @@ use dhow_image::{
 };
 use ureq::http::{Method, StatusCode, header};
 
-use crate::manifest::{ACCEPTED, CONTENT_DIGEST};
+use crate::manifest::CONTENT_DIGEST;
 use crate::parallel;
 use crate::referrers::{self, SUBJECT};
-use crate::refusal::refused;
+use crate::refusal::untaken;
 use crate::repository::{Ask, Repository, drain, text};
+use crate::standing::{Asked, Named, Standing};
 use crate::transport::Payload;
 use crate::upload::Upload;
 
@@ -61,19 +62,28 @@ pub(crate) struct Push<'a> {
     pub(crate) progress: &'a dyn Progress,
 }
 
+/// A blob that belongs to the image, and what it is called while it moves.
+struct Part<'a> {
+    descriptor: &'a Descriptor,
+    digest: Digest,
+    name: String,
+}
+
 impl Push<'_> {
     pub(crate) fn run(&self, manifest: &Descriptor) -> Result<Pushed, TransferError> {
         let digest = checked(manifest)?;
-        let unchanged = self.is_there(&self.reference.manifest_name(), &digest)?;
-        let blobs = match unchanged {
-            true => Vec::new(),
-            false => self.send(&ImageTree::read(self.source, manifest)?)?,
+        let blobs = match self.asked().standing(&digest)? {
+            Standing::This => None,
+            Standing::Other(named) => {
+                let tree = ImageTree::read(self.source, manifest)?;
+                Some(self.send(&tree, named)?)
+            }
         };
         let (sent, requests) = self.repository.traffic();
         Ok(Pushed {
             manifest: manifest.clone(),
-            unchanged,
-            blobs,
+            unchanged: blobs.is_none(),
+            blobs: blobs.unwrap_or_default(),
             bytes: sent,
             requests,
         })
@@ -83,32 +93,86 @@ impl Push<'_> {
         format!("pushing {}", self.reference.familiar())
     }
 
-    /// Whether the name, a tag or a digest, stands for this document in the registry already.
-    fn is_there(&self, name: &str, digest: &Digest) -> Result<bool, TransferError> {
-        let url = self.repository.url(&format!("manifests/{name}"));
-        let ask = Ask::new(Method::HEAD, url, self.doing()).header(header::ACCEPT, ACCEPTED);
-        let response = self.repository.send(&ask)?;
-        match response.status() {
-            StatusCode::OK => Ok(text(&response, CONTENT_DIGEST) == Some(&digest.to_string())),
-            StatusCode::NOT_FOUND => Ok(false),
-            _ => Err(refused("pushing", &self.reference.familiar(), response)),
+    fn asked(&self) -> Asked<'_> {
+        Asked {
+            repository: self.repository,
+            reference: self.reference,
         }
     }
 
-    /// Sends what the registry lacks: blobs, then the documents, those that others name before these, the root last.
-    fn send(&self, tree: &ImageTree) -> Result<Vec<PushedBlob>, TransferError> {
+    /// Sends what the registry lacks: blobs, then the documents. Where it turns out to have lost what an older version of the image
+    /// names, it is asked for every part, once.
+    fn send(&self, tree: &ImageTree, mut named: Named) -> Result<Vec<PushedBlob>, TransferError> {
+        loop {
+            let believed = !named.is_empty();
+            let (documents, blobs) = self.send_blobs(tree, named)?;
+            match self.send_documents(&documents) {
+                Err(error) if believed && error.kind() == TransferErrorKind::NotFound => {
+                    self.progress.note(&format!(
+                        "{} does not have all that its older version of {} names; asking for each part",
+                        self.repository.registry(),
+                        self.reference.familiar()
+                    ));
+                    named = Named::default();
+                }
+                sent => return sent.map(|()| blobs),
+            }
+        }
+    }
+
+    /// Sends the blobs that the registry lacks; gives the documents that it lacks, in the order in which they are to be sent, too.
+    fn send_blobs<'t>(
+        &self,
+        tree: &'t ImageTree,
+        mut named: Named,
+    ) -> Result<(Vec<&'t Document>, Vec<PushedBlob>), TransferError> {
         let Some((root, inner)) = tree.documents().split_last() else {
-            return Ok(Vec::new());
+            return Ok((Vec::new(), Vec::new()));
         };
+        for document in inner {
+            if named.has(&document.descriptor) {
+                named.take(&document.links);
+            }
+        }
         let there = parallel::each(inner, self.width, |document, _| {
             let digest = checked(&document.descriptor)?;
-            self.is_there(&digest.to_string(), &digest)
+            Ok(named.has(&document.descriptor)
+                || self.asked().is_there(&digest.to_string(), &digest)?)
         })?;
         let lacking = inner.iter().zip(there).filter(|(_, there)| !there);
-        let lacking: Vec<&Document> = lacking.map(|(document, _)| document).collect();
-        let blobs = self.send_blobs(&lacking, root)?;
-        let (manifests, indexes): (Vec<&Document>, Vec<&Document>) = lacking
-            .into_iter()
+        let mut documents: Vec<&Document> = lacking.map(|(document, _)| document).collect();
+        documents.push(root);
+        let parts = parts(&documents)?;
+        let blobs: Vec<&Descriptor> = parts.iter().map(|part| part.descriptor).collect();
+        let ours = inner.iter().map(|one| one.descriptor.digest().to_string());
+        named.look_deeper(&self.asked(), self.width, &blobs, &ours.collect())?;
+        let outcomes = parallel::each(&parts, self.width, |part, _| {
+            let upload = Upload {
+                repository: self.repository,
+                descriptor: part.descriptor,
+                digest: &part.digest,
+                is_known: named.has(part.descriptor),
+                source: self.source,
+                locations: self.locations,
+                part: &part.name,
+                progress: self.progress,
+                chunk: self.chunk,
+            };
+            Ok(PushedBlob {
+                descriptor: part.descriptor.clone(),
+                outcome: upload.run()?,
+            })
+        })?;
+        Ok((documents, outcomes))
+    }
+
+    /// Sends documents, those that others name before these, the root last.
+    fn send_documents(&self, documents: &[&Document]) -> Result<(), TransferError> {
+        let Some((root, inner)) = documents.split_last() else {
+            return Ok(());
+        };
+        let (manifests, indexes): (Vec<&Document>, Vec<&Document>) = inner
+            .iter()
             .partition(|document| document.links.manifests.is_empty());
         let by_digest = |document: &Document| {
             let digest = checked(&document.descriptor)?;
@@ -119,48 +183,7 @@ impl Push<'_> {
             by_digest(index)?;
         }
         let digest = checked(&root.descriptor)?;
-        self.send_document(root, &digest, &self.reference.manifest_name())?;
-        Ok(blobs)
-    }
-
-    /// Layers that are not to be distributed are not sent.
-    fn send_blobs(
-        &self,
-        documents: &[&Document],
-        root: &Document,
-    ) -> Result<Vec<PushedBlob>, TransferError> {
-        let mut parts = Vec::new();
-        let mut seen = HashSet::new();
-        for document in documents.iter().copied().chain([root]) {
-            for descriptor in document.links.blobs() {
-                let digest = checked(descriptor)?;
-                if is_nondistributable(descriptor.media_type()) || !seen.insert(digest.clone()) {
-                    continue;
-                }
-                let is_config = document.links.config.as_ref() == Some(descriptor);
-                let part = match is_config && documents.is_empty() {
-                    true => "config".to_owned(),
-                    false => digest.short().to_owned(),
-                };
-                parts.push((descriptor.clone(), digest, part));
-            }
-        }
-        parallel::each(&parts, self.width, |(descriptor, digest, part), _| {
-            let upload = Upload {
-                repository: self.repository,
-                descriptor,
-                digest,
-                source: self.source,
-                locations: self.locations,
-                part,
-                progress: self.progress,
-                chunk: self.chunk,
-            };
-            Ok(PushedBlob {
-                descriptor: descriptor.clone(),
-                outcome: upload.run()?,
-            })
-        })
+        self.send_document(root, &digest, &self.reference.manifest_name())
     }
 
     /// Puts a document under its name, and into the list of those that refer to its subject, if it has one.
@@ -177,7 +200,7 @@ impl Push<'_> {
             .payload(Payload::Bytes(bytes));
         let response = self.repository.send(&ask)?;
         if response.status() != StatusCode::CREATED {
-            return Err(refused("pushing", &self.reference.familiar(), response));
+            return Err(untaken(&self.reference.familiar(), response));
         }
         self.repository.moved(bytes.len() as u64);
         let listed = text(&response, SUBJECT).is_some();
@@ -200,6 +223,31 @@ impl Push<'_> {
             }
         }
     }
+}
+
+/// The blobs of these documents, each once, of which the last is the root. Layers that are not to be distributed are not sent.
+fn parts<'t>(documents: &[&'t Document]) -> Result<Vec<Part<'t>>, TransferError> {
+    let mut parts = Vec::new();
+    let mut seen = HashSet::new();
+    for document in documents {
+        for descriptor in document.links.blobs() {
+            let digest = checked(descriptor)?;
+            if is_nondistributable(descriptor.media_type()) || !seen.insert(digest.clone()) {
+                continue;
+            }
+            let is_config = document.links.config.as_ref() == Some(descriptor);
+            let name = match is_config && documents.len() == 1 {
+                true => "config".to_owned(),
+                false => digest.short().to_owned(),
+            };
+            parts.push(Part {
+                descriptor,
+                digest,
+                name,
+            });
+        }
+    }
+    Ok(parts)
 }
 
 fn checked(descriptor: &Descriptor) -> Result<Digest, TransferError> {

@@ -25,25 +25,57 @@ struct ErrorEntry {
     message: String,
 }
 
+/// A registry's own words.
+struct Words {
+    /// In one line; empty where it says nothing.
+    line: String,
+    codes: Vec<String>,
+}
+
+impl Words {
+    /// A text with these words after it.
+    fn after(&self, text: &str) -> String {
+        match self.line.as_str() {
+            "" => text.to_owned(),
+            reason => format!("{text}: {reason}"),
+        }
+    }
+}
+
 /// The error for an answer that is no success. `doing` says what was asked, `what` to what: `pushing`, `localhost:5000/app:1`.
 pub(crate) fn refused(doing: &str, what: &str, response: Response<Body>) -> TransferError {
     let status = response.status();
-    let reason = reason(response);
-    let with = |text: &str| match reason.as_str() {
-        "" => text.to_owned(),
-        reason => format!("{text}: {reason}"),
-    };
+    error_of(doing, what, status, &words(response))
+}
+
+/// The error for a manifest that is not taken: of the kind [`TransferErrorKind::NotFound`] where the registry lacks what it names.
+pub(crate) fn untaken(what: &str, response: Response<Body>) -> TransferError {
+    let status = response.status();
+    let words = words(response);
+    let lacks = |code: &String| matches!(code.as_str(), "MANIFEST_BLOB_UNKNOWN" | "BLOB_UNKNOWN");
+    match words.codes.iter().any(lacks) {
+        true => TransferError::new(
+            TransferErrorKind::NotFound,
+            words.after(&format!(
+                "pushing {what}: the registry does not have all that the manifest names"
+            )),
+        ),
+        false => error_of("pushing", what, status, &words),
+    }
+}
+
+fn error_of(doing: &str, what: &str, status: StatusCode, words: &Words) -> TransferError {
     match status {
         StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => TransferError::new(
             TransferErrorKind::Denied,
-            with(&format!(
+            words.after(&format!(
                 "{doing} {what}: the registry denies access ({}); if it needs a login, `dhow login` to it",
                 status.as_u16()
             )),
         ),
         StatusCode::NOT_FOUND => TransferError::new(
             TransferErrorKind::NotFound,
-            with(&format!("{doing} {what}: the registry does not have it")),
+            words.after(&format!("{doing} {what}: the registry does not have it")),
         ),
         _ => {
             let kind = match is_transient(status) {
@@ -51,7 +83,7 @@ pub(crate) fn refused(doing: &str, what: &str, response: Response<Body>) -> Tran
                 false => TransferErrorKind::Other,
             };
             let text = format!("{doing} {what}: the registry answers {status}");
-            TransferError::new(kind, with(&text))
+            TransferError::new(kind, words.after(&text))
         }
     }
 }
@@ -61,26 +93,27 @@ pub(crate) fn is_transient(status: StatusCode) -> bool {
     matches!(status.as_u16(), 408 | 429 | 500 | 502 | 503 | 504)
 }
 
-/// The registry's own words in one line.
-fn reason(response: Response<Body>) -> String {
+fn words(response: Response<Body>) -> Words {
     let mut text = Vec::new();
     let mut body = paced(response).take(LONGEST);
-    if body.read_to_end(&mut text).is_err() {
-        return String::new();
-    }
-    let Ok(parsed) = serde_json::from_slice::<Errors>(&text) else {
-        return String::new();
+    let entries = match body.read_to_end(&mut text) {
+        Ok(_) => {
+            serde_json::from_slice::<Errors>(&text).map_or_else(|_| Vec::new(), |all| all.errors)
+        }
+        Err(_) => Vec::new(),
     };
-    let errors: Vec<String> = parsed
-        .errors
-        .into_iter()
+    let said: Vec<String> = entries
+        .iter()
         .take(3)
         .map(|error| match error.message.as_str() {
-            "" => error.code,
+            "" => error.code.clone(),
             message => format!("{message} ({})", error.code),
         })
         .collect();
     // What comes from outside must not move the cursor or begin a line of its own.
-    let line = errors.join(", ");
-    line.chars().filter(|c| !c.is_control()).take(500).collect()
+    let line = said.join(", ");
+    Words {
+        line: line.chars().filter(|c| !c.is_control()).take(500).collect(),
+        codes: entries.into_iter().map(|error| error.code).collect(),
+    }
 }

@@ -126,11 +126,10 @@ fn document(
     descriptor: &Descriptor,
     kind: DocumentKind,
 ) -> Result<Vec<u8>, TransferError> {
-    let digest = Digest::of_descriptor(descriptor).map_err(|error| {
-        TransferError::caused(TransferErrorKind::Corrupt, "reading a descriptor", error)
-    })?;
+    let digest = manifest::digest_of(descriptor)?;
     let at = reference.at_digest(digest);
     let (found, bytes) = manifest::fetch(repository, &at)?;
+    repository.moved(bytes.len() as u64);
     if DocumentKind::of(found.media_type()) == Some(kind) {
         return Ok(bytes);
     }

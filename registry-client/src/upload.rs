@@ -13,6 +13,7 @@ use crate::auth::encoded;
 use crate::push::BlobOutcome;
 use crate::refusal::{is_transient, refused};
 use crate::repository::{ATTEMPTS, Ask, Repository, drain, pause, text};
+use crate::standing::is_unsupported;
 use crate::transport::Payload;
 
 /// How many repositories are tried for a mount.
@@ -28,6 +29,8 @@ pub(crate) struct Upload<'a> {
     pub(crate) repository: &'a Repository<'a>,
     pub(crate) descriptor: &'a Descriptor,
     pub(crate) digest: &'a Digest,
+    /// The repository has it for sure, and is not asked.
+    pub(crate) is_known: bool,
     pub(crate) source: &'a dyn BlobSource,
     pub(crate) locations: &'a dyn BlobLocations,
     pub(crate) part: &'a str,
@@ -77,7 +80,7 @@ impl Upload<'_> {
     }
 
     fn deliver(&self) -> Result<BlobOutcome, TransferError> {
-        if self.is_there()? {
+        if self.is_known || self.is_there()? {
             return Ok(BlobOutcome::AlreadyThere);
         }
         let known = self
@@ -131,7 +134,8 @@ impl Upload<'_> {
                     _ => Ok(true),
                 }
             }
-            StatusCode::NOT_FOUND => Ok(false),
+            // Who cannot be asked is sent it.
+            status if status == StatusCode::NOT_FOUND || is_unsupported(status) => Ok(false),
             _ => Err(self.refused(response)),
         }
     }

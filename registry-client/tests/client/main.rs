@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "a test may fail there")]
 
 mod access;
+mod changed_push;
 mod hostile;
 mod kit;
 mod referrers;

@@ -121,6 +121,40 @@ fn a_push_sends_only_what_the_registry_lacks() {
 }
 
 #[test]
+fn a_changed_push_asks_only_for_what_is_new_unless_the_registry_lost_the_rest() {
+    let source = Registry::embedded();
+    let mut all: Vec<_> = (0..40)
+        .map(|at| tar(&format!("file{at}"), b"content"))
+        .collect();
+    let sandbox = Sandbox::new();
+    for tag in ["1", "2", "3"] {
+        all[39] = tar("top", tag.as_bytes());
+        source.push_image("app", tag, &all);
+        let name = format!("{}/app:{tag}", source.address());
+        sandbox.dhow(["pull", "-q", &name]).ok();
+    }
+    for target in [Registry::embedded(), Registry::debian()] {
+        let name = format!("{}/app:latest", target.address());
+        let push = |tag: &str| {
+            let pulled = format!("{}/app:{tag}", source.address());
+            sandbox.dhow(["tag", &pulled, &name]).ok();
+            sandbox.dhow(["push", &name])
+        };
+        push("1").ok();
+        // The tag; look, begin and send for the layer and the config; the manifest.
+        let changed = push("2").ok();
+        assert!(last_line(&changed).ends_with(" in 8 requests"), "{changed}");
+        let lost = format!("/v2/app/blobs/{}", sha256(&all[7]));
+        target.ask("DELETE", &lost, &[], b"").expect(202);
+        let repaired = push("3");
+        let note = "does not have all that its older version of";
+        assert!(repaired.stderr.contains(note), "{}", repaired.stderr);
+        repaired.ok();
+        target.get(&lost).expect(200);
+    }
+}
+
+#[test]
 fn a_pull_fetches_only_what_the_store_lacks() {
     let registry = Registry::embedded();
     let all = layers();
