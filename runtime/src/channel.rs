@@ -82,6 +82,11 @@ impl Channel {
         Ok((Self { fd: one }, Self { fd: other }))
     }
 
+    /// Its descriptor.
+    pub(crate) fn into_fd(self) -> OwnedFd {
+        self.fd
+    }
+
     pub(crate) fn from_fd(fd: OwnedFd) -> Self {
         Self { fd }
     }

@@ -41,7 +41,11 @@ impl Foreground {
     }
 
     /// Waits for the process's end; gives its exit status (128 + N for signal N).
-    pub(crate) fn attend(mut self, pidfd: &OwnedFd, console: Option<OwnedFd>) -> Result<u8, Error> {
+    pub(crate) fn attend(
+        &mut self,
+        pidfd: &OwnedFd,
+        console: Option<OwnedFd>,
+    ) -> Result<u8, Error> {
         let error = |errno| Error::system("wait for the container's process", errno);
         let mut relay = match console {
             Some(master) => Some(Relay::new(master)?),
@@ -105,7 +109,8 @@ impl Foreground {
     }
 
     fn pass_on(&self, pidfd: &OwnedFd, relay: Option<&Relay>) {
-        while let Ok(Some(signal)) = dhow_sys::signal::read_signal(&self.signals) {
+        // The next one is told by the next poll.
+        if let Ok(Some(signal)) = dhow_sys::signal::read_signal(&self.signals) {
             match (signal.number, relay) {
                 // Ours: a child's end is told by its descriptor, and a broken pipe by the write.
                 _ if is_own(&signal) => {}

@@ -178,6 +178,8 @@ pub(crate) struct Init {
     in_user_namespace: bool,
     terminal: Option<console::Terminal>,
     program: Option<program::Found>,
+    /// The user that this process has become.
+    uid: Option<u32>,
     /// The listener of the filter of system calls.
     listener: Option<OwnedFd>,
 }
@@ -196,6 +198,7 @@ impl Init {
             in_user_namespace: false,
             terminal: None,
             program: None,
+            uid: None,
             listener: None,
         }
     }
@@ -452,7 +455,9 @@ impl Init {
             }
             Step::SetUser { uid, gid, groups } => {
                 let streams = self.streams.unwrap_or_else(stdio::look_at_streams);
-                identity::set_user(*uid, *gid, groups, &streams)
+                identity::set_user(*uid, *gid, groups, &streams)?;
+                self.uid = Some(*uid);
+                Ok(())
             }
             Step::SetUmask { mask } => {
                 rustix::process::umask(rustix::fs::Mode::from_raw_mode(*mask));

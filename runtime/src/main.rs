@@ -13,6 +13,10 @@ dhow_sys::program!(begin);
 )]
 fn begin() -> u8 {
     // Executed through a descriptor, the process would be called by that one's number.
-    let _ = rustix::thread::set_name(c"dhow-runtime");
+    let is_called_so = dhow_sys::process::executed_as()
+        .is_some_and(|path| path.to_bytes().ends_with(b"/dhow-runtime"));
+    if !is_called_so {
+        let _ = rustix::thread::set_name(c"dhow-runtime");
+    }
     cli::main()
 }

@@ -19,7 +19,7 @@ use crate::error::Error;
 use crate::hooks;
 use crate::init::{Resources, StepError};
 use crate::listener::Asking;
-use crate::plan::{Carrier, HookKind, InitPlan, Step};
+use crate::plan::{Carrier, HookKind, InitPlan, ResctrlGroup, Step};
 use crate::resctrl;
 use crate::root_dir::write_procfs;
 
@@ -68,6 +68,8 @@ pub(crate) struct Parent<'a> {
     pub(crate) early: Vec<Message>,
     /// The pid namespace that the next child is to begin in instead of this process's.
     pub(crate) pid_namespace: Option<OwnedFd>,
+    /// Where its groups in resctrl are, when that was looked up.
+    pub(crate) resctrl: Option<resctrl::Places>,
 }
 
 impl Parent<'_> {
@@ -115,6 +117,15 @@ impl Parent<'_> {
         write_pid_file(path, self.made()?.pid)
     }
 
+    /// Where the container's groups in resctrl are: all its steps are about the same.
+    fn resctrl_places(&mut self, group: &ResctrlGroup) -> Result<&resctrl::Places, Error> {
+        let found = match self.resctrl.take() {
+            Some(places) => places,
+            None => resctrl::Places::find(group)?,
+        };
+        Ok(self.resctrl.insert(found))
+    }
+
     fn step(&mut self, step: &Step) -> Result<(), Error> {
         match step {
             Step::LocateCgroup { driver, path } => {
@@ -152,11 +163,14 @@ impl Parent<'_> {
                 namespace,
             } => net_device::hand_over(from, to, namespace.as_deref(), self.made()?.pid),
             Step::LocateResctrl(group) => {
-                self.record.resctrl = resctrl::Places::find(group)?.made_by_us();
+                self.record.resctrl = self.resctrl_places(group)?.made_by_us();
                 Ok(())
             }
-            Step::MakeResctrl(group) => Ok(resctrl::Places::find(group)?.make(group)?),
-            Step::JoinResctrl(group) => Ok(resctrl::Places::find(group)?.join(self.made()?.pid)?),
+            Step::MakeResctrl(group) => Ok(self.resctrl_places(group)?.make(group)?),
+            Step::JoinResctrl(group) => {
+                let pid = self.made()?.pid;
+                Ok(self.resctrl_places(group)?.join(pid)?)
+            }
             Step::SetCpuAffinity { cpus } => {
                 Ok(crate::init::set_affinity(cpus).map_err(|error| error.in_step(step))?)
             }

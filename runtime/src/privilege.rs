@@ -8,5 +8,5 @@ pub fn is_in_user_namespace() -> bool {
 
 /// Whether this process is not the host's root: another user, or root of a user namespace.
 pub(crate) fn is_unprivileged() -> bool {
-    !rustix::process::geteuid().is_root() || is_in_user_namespace()
+    dhow_sys::process::user_at_start() != 0 || is_in_user_namespace()
 }

@@ -2,18 +2,15 @@
 //!
 //! A process in a container can open `/proc/PID/exe` of a runtime that enters it, and once that process has ended, write
 //! to the file: the host's next container would run what it wrote (CVE-2019-5736). So what enters containers is executed
-//! from a read-only mount that belongs to no mount namespace, which nobody can make writable again, or from a sealed copy
-//! in memory.
+//! from a mount of its own that nobody can write to ([`dhow_sys::sealed`]), or from a sealed copy in memory.
 
 use std::ffi::CString;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStringExt;
 
 use dhow_sys::exec::StringArray;
-use dhow_sys::mount::{ATTR_RDONLY, Attributes};
 use rustix::fs::{MemfdFlags, Mode, OFlags, SealFlags};
 use rustix::io::Errno;
-use rustix::mount::OpenTreeFlags;
 
 use crate::error::Error;
 
@@ -21,11 +18,7 @@ const OWN: &str = "/proc/self/exe";
 
 /// Whether this process, whose own file this is, was executed from where nobody can write.
 fn is_protected(own: &OwnedFd) -> bool {
-    let read_only = rustix::fs::fstatvfs(own)
-        .is_ok_and(|stat| stat.f_flag.contains(rustix::fs::StatVfsMountFlags::RDONLY));
-    // All of a mount that is in no namespace. One of the host's may be made writable again, for an upgrade.
-    let is_apart = rustix::fs::readlink(OWN, Vec::new()).is_ok_and(|path| path.as_bytes() == b"/");
-    if read_only && is_apart {
+    if dhow_sys::sealed::is_sealed(own).unwrap_or(false) {
         return true;
     }
     // A file of a memory file system that is not linked anywhere and cannot be opened for writing: sealed.
@@ -48,9 +41,9 @@ pub fn ensure() -> Result<(), Error> {
     if is_protected(&own) {
         return Ok(());
     }
-    let own = match read_only_mount(&own) {
+    let own = match sealed_mount(&own) {
         Ok(own) => own,
-        // An older kernel, or no power to mount.
+        // An older kernel, no power to mount, a program that is not at its path any more.
         Err(_) => sealed_copy().map_err(|errno| Error::system("protect the program", errno))?,
     };
     let strings = |values: Vec<std::ffi::OsString>| -> Vec<CString> {
@@ -71,22 +64,16 @@ pub fn ensure() -> Result<(), Error> {
     Err(Error::system("execute the protected program", errno))
 }
 
-/// A copy of the mount that this program's file is on, read-only, in no namespace, with the file as all that it shows. The
-/// descriptor is close-on-exec: when it is gone, nothing is left by which the mount could be changed.
-fn read_only_mount(own: &OwnedFd) -> Result<OwnedFd, Errno> {
-    let copy = rustix::mount::open_tree(
-        own,
-        "",
-        OpenTreeFlags::OPEN_TREE_CLONE
-            | OpenTreeFlags::OPEN_TREE_CLOEXEC
-            | OpenTreeFlags::AT_EMPTY_PATH,
-    )?;
-    let change = Attributes {
-        set: ATTR_RDONLY,
-        ..Attributes::default()
-    };
-    dhow_sys::mount::set_attributes(copy.as_fd(), &change, false)?;
-    Ok(copy)
+/// The same file, on a sealed mount.
+fn sealed_mount(own: &OwnedFd) -> Result<OwnedFd, Errno> {
+    let path = rustix::fs::readlink(OWN, Vec::new())?;
+    let path = std::path::PathBuf::from(std::ffi::OsString::from_vec(path.into_bytes()));
+    let sealed = dhow_sys::sealed::open(&path)?;
+    // An upgrade may have put another file there, or the path be one of another mount namespace.
+    if !dhow_sys::sealed::is_same(own, &sealed)? {
+        return Err(Errno::NOENT);
+    }
+    Ok(sealed)
 }
 
 /// A copy in memory that nobody can change.

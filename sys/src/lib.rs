@@ -11,6 +11,7 @@ pub mod mount;
 pub mod namespace;
 pub mod net;
 pub mod process;
+pub mod sealed;
 pub mod seccomp;
 pub mod signal;
 pub mod writeback;

@@ -85,6 +85,23 @@ pub struct SchedulingAttributes {
     pub period: u64,
 }
 
+/// The user that this process began as; until it becomes another one, its effective user id. The kernel has told it with the
+/// program, so that it costs no call.
+pub fn user_at_start() -> u32 {
+    // SAFETY: getauxval takes any number. The kernel tells this one to every program.
+    unsafe { libc::getauxval(libc::AT_EUID) as u32 }
+}
+
+/// What this process was executed as: the path that was given to execve(2), as far as the kernel tells.
+pub fn executed_as() -> Option<&'static std::ffi::CStr> {
+    // SAFETY: getauxval takes any number and answers from what the kernel gave this process at its start: 0 or, for this one, the
+    // address of a null-terminated string that lasts as long as the process.
+    unsafe {
+        let address = libc::getauxval(libc::AT_EXECFN) as *const libc::c_char;
+        (!address.is_null()).then(|| std::ffi::CStr::from_ptr(address))
+    }
+}
+
 /// sched_setattr(2) of the calling process.
 ///
 /// # Errors

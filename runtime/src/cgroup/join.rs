@@ -36,6 +36,11 @@ impl Joiner {
         }
         Ok(())
     }
+
+    /// Is closed together with something else, mostly by one call.
+    pub fn close_with(mut self, other: OwnedFd) {
+        self.tasks.push(other);
+    }
 }
 
 impl Drop for Joiner {

@@ -202,16 +202,21 @@ pub(super) fn finish(
             remove_all(dir, Some(&parent.record), Some(&bundle.spec))?;
         }
     }
+    // What is still open is closed by the end of this process, which comes now.
+    std::mem::forget(parent);
     Ok(Outcome::Ended(status))
 }
 
 /// Watches the container's process to its end.
-fn attend(foreground: Foreground, parent: &mut Parent<'_>) -> Result<u8, Error> {
+fn attend(mut foreground: Foreground, parent: &mut Parent<'_>) -> Result<u8, Error> {
     let made = parent
         .made
         .take()
         .ok_or_else(|| Error::Asked("no process was made".to_owned()))?;
-    foreground.attend(&made.pidfd, parent.console.take())
+    let status = foreground.attend(&made.pidfd, parent.console.take());
+    // Closed by the end of this process.
+    std::mem::forget((foreground, made));
+    status
 }
 
 /// A terminal needs somebody who holds its other end.
@@ -248,7 +253,7 @@ pub(super) fn prepare<'a>(
         bundle: bundle.dir.clone(),
         rootfs: bundle.rootfs.clone(),
         created: jiff::Timestamp::now().to_string(),
-        owner: rustix::process::geteuid().as_raw(),
+        owner: dhow_sys::process::user_at_start(),
         pid: 0,
         start_time: 0,
         cgroup: None,
@@ -292,6 +297,7 @@ pub(super) fn prepare<'a>(
         channel: None,
         early: Vec::new(),
         pid_namespace: None,
+        resctrl: None,
     }
 }
 

@@ -141,6 +141,7 @@ pub fn exec(runtime: &Runtime, id: &str, options: &ExecOptions) -> Result<Outcom
         channel: None,
         early: Vec::new(),
         pid_namespace: None,
+        resctrl: None,
     };
     if let Err(error) = parent.run() {
         parent.kill();
@@ -148,7 +149,7 @@ pub fn exec(runtime: &Runtime, id: &str, options: &ExecOptions) -> Result<Outcom
     }
     let console = parent.console.take();
     match (foreground, parent.made.take()) {
-        (Some(foreground), Some(made)) => {
+        (Some(mut foreground), Some(made)) => {
             Ok(Outcome::Ended(foreground.attend(&made.pidfd, console)?))
         }
         _ => Ok(Outcome::Detached),

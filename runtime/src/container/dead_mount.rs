@@ -25,17 +25,24 @@ const LOCAL: [u64; 8] = [
 
 /// Whether what is at a path can be looked at within this time.
 pub(super) fn answers(path: &Path, limit: Duration) -> bool {
-    // What the kernel knows already it tells without asking anybody.
-    let flags = OFlags::PATH | OFlags::CLOEXEC;
-    match rustix::fs::openat2(CWD, path, flags, Mode::empty(), ResolveFlags::CACHED) {
-        Ok(fd)
-            if dhow_sys::mount::file_system_of(fd.as_fd()).is_ok_and(|of| LOCAL.contains(&of)) =>
-        {
-            true
-        }
-        Err(Errno::NOENT) => true,
+    match is_known_to_be_local(path) {
+        Ok(true) | Err(Errno::NOENT) => true,
+        Err(Errno::AGAIN) if is_new_in_a_local_directory(path) => true,
         _ => looked_at_by_another(path, limit),
     }
+}
+
+/// Whether nothing is at a path yet, which the kernel can find out by itself.
+fn is_new_in_a_local_directory(path: &Path) -> bool {
+    let is_local = |parent| is_known_to_be_local(parent) == Ok(true);
+    path.parent().is_some_and(is_local) && matches!(rustix::fs::lstat(path), Err(Errno::NOENT))
+}
+
+/// Whether what is at a path is on a local file system, as far as the kernel tells it without asking anybody.
+fn is_known_to_be_local(path: &Path) -> Result<bool, Errno> {
+    let flags = OFlags::PATH | OFlags::CLOEXEC;
+    let fd = rustix::fs::openat2(CWD, path, flags, Mode::empty(), ResolveFlags::CACHED)?;
+    Ok(dhow_sys::mount::file_system_of(fd.as_fd()).is_ok_and(|of| LOCAL.contains(&of)))
 }
 
 fn looked_at_by_another(path: &Path, limit: Duration) -> bool {

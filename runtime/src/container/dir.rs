@@ -48,9 +48,10 @@ impl ContainerDir {
     /// Makes the directory of a new container, locked.
     ///
     /// # Errors
-    /// When there is one already.
+    /// When there is one already; when the directory of all containers does not answer.
     pub fn create(root: &Path, id: &str) -> Result<Self, ContainerError> {
         check_id(id)?;
+        check_root(root)?;
         let path = root.join(id);
         let system = |doing, path: &Path, errno| ContainerError::System {
             doing,

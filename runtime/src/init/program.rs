@@ -147,8 +147,8 @@ impl Init {
             .iter()
             .any(|pair| pair.starts_with("HOME=") && pair.len() > 5)
         {
-            let uid = rustix::process::getuid().as_raw();
-            let home = home_of(uid).filter(|home| !home.is_empty());
+            let own = || rustix::process::getuid().as_raw();
+            let home = home_of(self.uid.unwrap_or_else(own)).filter(|home| !home.is_empty());
             env.retain(|pair| !pair.starts_with("HOME="));
             env.push(format!("HOME={}", home.as_deref().unwrap_or("/")));
         }

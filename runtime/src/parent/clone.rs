@@ -48,7 +48,10 @@ impl Parent<'_> {
                 init.run(self.plan)
             }
             Cloned::Parent { pid, pidfd } => {
-                drop(theirs);
+                match self.resources.joiner.take() {
+                    Some(joiner) => joiner.close_with(theirs.into_fd()),
+                    None => drop(theirs),
+                }
                 self.leave_pid_namespace(back)?;
                 self.resources = crate::init::Resources {
                     cgroup: self.resources.cgroup.take(),

@@ -210,7 +210,7 @@ impl InitPlan {
             let mut joined: Vec<_> = namespaces.joined.iter().collect();
             // The host's root may enter all of them from outside, and what the host owns only from there; everyone else
             // has power over them only from inside the user namespace.
-            let user_last = rustix::process::geteuid().is_root();
+            let user_last = dhow_sys::process::user_at_start() == 0;
             joined.sort_by_key(|(flag, _)| (*flag == namespace::USER) == user_last);
             for (flag, path) in joined {
                 if *flag == namespace::MOUNT {

@@ -5,7 +5,7 @@
 
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::PermissionsExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -112,12 +112,48 @@ fn a_held_mount_is_made_writable() {
     assert!(fs_err::read(&copy).unwrap() != before);
 }
 
-/// So the monitor holds only the file: the mount is in no namespace then, and nobody can change it.
+/// A descriptor of a file that the next program can execute.
+fn held(file: &impl AsRawFd) -> PathBuf {
+    PathBuf::from(format!(
+        "/proc/{}/fd/{}",
+        std::process::id(),
+        file.as_raw_fd()
+    ))
+}
+
+/// So the monitor holds only the file, on a mount in no namespace: nobody can change it.
 #[test]
-fn a_held_file_of_a_dissolved_mount_is_not() {
+fn a_held_sealed_file_is_not() {
     let sandbox = Sandbox::new();
     let attacker = Attacker::start(&sandbox);
     let (copy, before) = victim(&sandbox, &program("dhow-runtime"));
+    let file = dhow_sys::sealed::open(&copy).unwrap();
+    set_trap(&attacker.bundle);
+    until_caught(&attacker, || {
+        let args = ["exec", attacker.bundle.id(), "/bin/trap", "features"];
+        runtime(&held(&file), &attacker.bundle, &args);
+    });
+    assert_unharmed(&attacker, &copy, &before);
+}
+
+/// How often a program of the host's cannot be executed, of so many times, or until it is seen once.
+fn is_kept_from_running(program: &Path, times: u32) -> bool {
+    (0..times).any(|_| {
+        let ended = Command::new(program)
+            .arg("--version")
+            .stdout(Stdio::null())
+            .status();
+        ended.is_err_and(|error| error.kind() == std::io::ErrorKind::ExecutableFileBusy)
+    })
+}
+
+/// Who has a file in its hands through a read-only mount cannot write to it, but while it tries, nobody can execute it: the attack
+/// that the next test is about works.
+#[test]
+fn a_read_only_mount_does_not_keep_a_program_free() {
+    let sandbox = Sandbox::new();
+    let attacker = Attacker::start(&sandbox);
+    let (copy, _) = victim(&sandbox, Path::new("/bin/sleep"));
     let flags = rustix::mount::OpenTreeFlags::OPEN_TREE_CLONE;
     let tree = rustix::mount::open_tree(CWD, &copy, flags).unwrap();
     let change = dhow_sys::mount::Attributes {
@@ -125,15 +161,30 @@ fn a_held_file_of_a_dissolved_mount_is_not() {
         ..Default::default()
     };
     dhow_sys::mount::set_attributes(std::os::fd::AsFd::as_fd(&tree), &change, false).unwrap();
-    let own = format!("/proc/self/fd/{}", tree.as_raw_fd());
-    let file = rustix::fs::open(own, OFlags::PATH, Mode::empty()).unwrap();
+    let file = rustix::fs::open(held(&tree), OFlags::PATH, Mode::empty()).unwrap();
     drop(tree);
-    let held = format!("/proc/{}/fd/{}", std::process::id(), file.as_raw_fd());
+    fs_err::write(attacker.bundle.path("rootfs/tmp/hammer"), "").unwrap();
+    enter(&sandbox, &attacker, &held(&file));
+    assert!(attacker.has_come_to("caught"), "{}", attacker.log());
+    let end = Instant::now() + PATIENCE;
+    while !is_kept_from_running(&copy, 100) {
+        assert!(Instant::now() < end, "never busy: {}", attacker.log());
+    }
+}
+
+#[test]
+fn a_container_does_not_keep_the_runtime_from_running() {
+    let sandbox = Sandbox::new();
+    let attacker = Attacker::start(&sandbox);
+    let (copy, before) = victim(&sandbox, &program("dhow-runtime"));
     set_trap(&attacker.bundle);
-    until_caught(&attacker, || {
+    let enter = || {
         let args = ["exec", attacker.bundle.id(), "/bin/trap", "features"];
-        runtime(Path::new(&held), &attacker.bundle, &args);
-    });
+        runtime(&copy, &attacker.bundle, &args);
+    };
+    until_caught(&attacker, enter);
+    fs_err::write(attacker.bundle.path("rootfs/tmp/hammer"), "").unwrap();
+    assert!(!is_kept_from_running(&copy, 3000), "{}", attacker.log());
     assert_unharmed(&attacker, &copy, &before);
 }
 
@@ -156,7 +207,7 @@ fn exec_does_not_give_the_runtime_away() {
     assert_unharmed(&attacker, &copy, &before);
 }
 
-/// Where a mount cannot be copied (Linux before 5.2, a filter of system calls), a sealed copy in memory is executed.
+/// Where no overlay can be mounted (Linux before 5.2, a filter of system calls), a sealed copy in memory is executed.
 #[test]
 fn the_copy_in_memory_is_not_given_away_either() {
     let sandbox = Sandbox::new();
@@ -169,7 +220,7 @@ fn the_copy_in_memory_is_not_given_away_either() {
             let status = Command::new("timeout")
                 .arg("20")
                 .arg(program("dhow-test-older-kernel"))
-                .args(["open_tree", "--"])
+                .args(["fsopen", "--"])
                 .arg(&copy)
                 .arg("--root")
                 .arg(attacker.bundle.root())

