@@ -11,7 +11,7 @@ use crate::blobs::digest_of;
 use crate::error::io;
 use crate::layers::LayerRecord;
 use crate::store::{names, remove_file};
-use crate::unpacking::{unpack_stream, unpacking};
+use crate::unpacking::{Inflating, unpack_stream, unpacking};
 use crate::whole::{Owners, pull};
 use crate::{Lease, Store, StoreError};
 
@@ -189,15 +189,21 @@ impl Store {
         let options = UnpackOptions {
             flavour: self.flavour(),
         };
-        let again = unpack_stream(&fresh, options, BufReader::new(file), false)
-            .map_err(unpacking(diff_id))
-            .and_then(|(unpacked, _)| {
-                // What the tar leaves out it cannot say; there the tree is right.
-                let tree = self.open_tree(&record.tree)?;
-                dhow_layer::inherit(fresh.as_fd(), &unpacked.implied, &[tree.as_fd()])
-                    .map_err(unpacking(diff_id))?;
-                self.packed_digest(diff_id, &name)
-            });
+        let again = unpack_stream(
+            &fresh,
+            options,
+            Inflating::Beside,
+            BufReader::new(file),
+            false,
+        )
+        .map_err(unpacking(diff_id))
+        .and_then(|(unpacked, _)| {
+            // What the tar leaves out it cannot say; there the tree is right.
+            let tree = self.open_tree(&record.tree)?;
+            dhow_layer::inherit(fresh.as_fd(), &unpacked.implied, &[tree.as_fd()])
+                .map_err(unpacking(diff_id))?;
+            self.packed_digest(diff_id, &name)
+        });
         self.remove_tree(&name)?;
         again
     }

@@ -8,7 +8,7 @@ use dhow_layer::{PackOptions, Packed, UnpackOptions};
 use oci_spec::image::{Arch, Config, HistoryBuilder, Os};
 
 use crate::error::damaged;
-use crate::unpacking::unpack_stream;
+use crate::unpacking::{Inflating, unpack_stream};
 use crate::{Image, Lease, Store, StoreError};
 
 /// What an imported image's config says.
@@ -74,8 +74,14 @@ impl Store {
         let options = UnpackOptions {
             flavour: self.flavour(),
         };
-        let (unpacked, _) =
-            unpack_stream(&tree, options, BufReader::new(tar), false).map_err(unpacking)?;
+        let (unpacked, _) = unpack_stream(
+            &tree,
+            options,
+            Inflating::Beside,
+            BufReader::new(tar),
+            false,
+        )
+        .map_err(unpacking)?;
         if unpacked.entries == 0 {
             return Err(StoreError::Invalid(
                 "the tar has no entries; is it a root file system's tar?".to_owned(),

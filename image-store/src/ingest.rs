@@ -1,7 +1,7 @@
 //! Blobs on their way in: digested, inflated and unpacked while they arrive.
 
 use std::fs::{self, File};
-use std::io::{self, Read as _, Write};
+use std::io::{self, BufReader, Read as _, Write};
 use std::os::unix::fs::MetadataExt as _;
 use std::path::PathBuf;
 use std::thread::JoinHandle;
@@ -18,8 +18,12 @@ use crate::error::io;
 use crate::lease::ChainState;
 use crate::pipe::{PipeWriter, pipe};
 use crate::store::{flock, remove_file, sync_directory};
-use crate::unpacking::{FreshTree, check_diff_id, unpack_stream, unpacking};
+use crate::unpacking::{FreshTree, Inflating, check_diff_id, unpack_stream, unpacking};
 use crate::{Lease, Store, StoreError};
+
+/// A layer whose blob has at most so many bytes is unpacked when they have come, by the thread that took them. Starting threads for it
+/// and handing them pieces would take longer than they save, and the image's other layers come meanwhile.
+const SMALL: u64 = 1 << 20;
 
 impl BlobSink for Lease {
     fn begin(&self, descriptor: &Descriptor, want: &Want) -> Result<Begun<'_>, TransferError> {
@@ -174,12 +178,14 @@ struct Writer<'a> {
 struct Unpacking {
     tree: String,
     pipe: PipeWriter,
-    thread: JoinHandle<Result<(Unpacked, Option<DiffId>), UnpackError>>,
+    thread: JoinHandle<UnpackedLayer>,
 }
+
+type UnpackedLayer = Result<(Unpacked, Option<DiffId>), UnpackError>;
 
 impl Writer<'_> {
     fn begin_unpacking(&mut self) -> Result<(), StoreError> {
-        if self.has_tree {
+        if self.has_tree || self.descriptor.size() <= SMALL {
             return Ok(());
         }
         let store = self.lease.store();
@@ -189,7 +195,9 @@ impl Writer<'_> {
             flavour: store.flavour(),
         };
         let (writer, reader) = pipe();
-        let thread = std::thread::spawn(move || unpack_stream(&tree, options, reader, true));
+        let thread = std::thread::spawn(move || {
+            unpack_stream(&tree, options, Inflating::Beside, reader, true)
+        });
         self.unpacking = Some(Unpacking {
             tree: name,
             pipe: writer,
@@ -207,6 +215,9 @@ impl Writer<'_> {
             .len();
         if length > self.descriptor.size() {
             return self.start_over().map_err(io("emptying", &self.path));
+        }
+        if length == 0 {
+            return Ok(());
         }
         let mut file = File::open(&self.path).map_err(io("opening", &self.path))?;
         let mut buffer = vec![0; 256 * 1024];
@@ -261,44 +272,64 @@ impl Writer<'_> {
                 found: found.to_string(),
             });
         }
-        let (Want::Layer { diff_id, parent }, Some(unpacking)) =
-            (self.want.clone(), self.unpacking.take())
-        else {
-            self.part.sync_all().map_err(io("syncing", &self.path))?;
-            return self.publish();
+        match self.want.clone() {
+            Want::Layer { diff_id, parent } if !self.has_tree => {
+                self.finish_layer(&diff_id, parent.as_ref())
+            }
+            _ => {
+                self.part.sync_all().map_err(io("syncing", &self.path))?;
+                self.publish()
+            }
+        }
+    }
+
+    /// The blob's bytes are the right ones, and all there.
+    fn finish_layer(
+        &mut self,
+        diff_id: &DiffId,
+        parent: Option<&ChainId>,
+    ) -> Result<(), StoreError> {
+        let (tree, unpacked) = match self.unpacking.take() {
+            Some(unpacking) => unpacking.end(),
+            None => self.unpack_small()?,
         };
-        // Its bytes have been digested already, so what the unpacker says matters more than that it hung up.
-        let _ = unpacking.pipe.finish();
-        let result = unpacking.thread.join();
         let finished = (|| {
-            let broken = |_| UnpackError::Read(io::Error::other("the unpacking thread panicked"));
-            let (unpacked, found) = result
-                .map_err(broken)
-                .and_then(|result| result)
-                .map_err(unpacking_of(&diff_id))?;
-            check_diff_id(&diff_id, found.as_ref())?;
+            let (unpacked, found) = unpacked.map_err(unpacking(diff_id))?;
+            check_diff_id(diff_id, found.as_ref())?;
             let fresh = FreshTree {
-                name: unpacking.tree.clone(),
+                name: tree.clone(),
                 unpacked,
             };
-            let waits = fresh.waits(self.lease, parent.as_ref());
+            let waits = fresh.waits(self.lease, parent);
             if waits {
                 self.publish_and_unlock()?;
             }
             // One sync covers the tree and the part.
             let publish = || if waits { Ok(()) } else { self.publish() };
-            self.lease
-                .finish_layer(&diff_id, parent.as_ref(), &fresh, publish)
+            self.lease.finish_layer(diff_id, parent, &fresh, publish)
         })();
+        let store = self.lease.store();
         if finished.is_err() {
-            let _ = self.lease.store().remove_tree(&unpacking.tree);
+            let _ = store.remove_tree(&tree);
         }
         let record = finished?;
-        let store = self.lease.store();
-        store.note_compressed(&diff_id, &self.descriptor)?;
-        self.lease
-            .layer_is_there(&diff_id, parent.as_ref(), record.tree);
+        store.note_compressed(diff_id, &self.descriptor)?;
+        self.lease.layer_is_there(diff_id, parent, record.tree);
         Ok(())
+    }
+
+    /// Unpacks the part, which is whole and has been digested.
+    fn unpack_small(&self) -> Result<(String, UnpackedLayer), StoreError> {
+        let store = self.lease.store();
+        let options = UnpackOptions {
+            flavour: store.flavour(),
+        };
+        let part = File::open(&self.path).map_err(io("opening", &self.path))?;
+        let part = BufReader::with_capacity(64 * 1024, part);
+        let name = self.lease.new_tree()?;
+        let tree = store.open_tree(&name)?;
+        let unpacked = unpack_stream(&tree, options, Inflating::Here, part, true);
+        Ok((name, unpacked))
     }
 
     /// Makes the part the blob that it is and lets others have it, before a layer below is waited for: that one may be made of
@@ -317,8 +348,14 @@ impl Writer<'_> {
     }
 }
 
-fn unpacking_of(diff_id: &DiffId) -> impl FnOnce(UnpackError) -> StoreError {
-    unpacking(diff_id)
+impl Unpacking {
+    /// No more bytes come. They have been digested already, so what the unpacker says matters more than that it hung up.
+    fn end(self) -> (String, UnpackedLayer) {
+        let _ = self.pipe.finish();
+        let broken = |_| UnpackError::Read(io::Error::other("the unpacking thread panicked"));
+        let unpacked = self.thread.join().map_err(broken);
+        (self.tree, unpacked.and_then(|unpacked| unpacked))
+    }
 }
 
 impl Write for Writer<'_> {

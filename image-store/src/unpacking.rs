@@ -7,6 +7,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use dhow_image::{Algorithm, ChainId, Compression, Descriptor, DiffId, Hasher};
 use dhow_layer::{UnpackError, UnpackOptions, Unpacked};
+use flate2::bufread::MultiGzDecoder;
 
 use crate::blobs::digest_of;
 use crate::error::{damaged, io};
@@ -16,11 +17,21 @@ use crate::pipe::pipe;
 use crate::store::remove_file;
 use crate::{Lease, Store, StoreError};
 
-/// Unpacks a tar stream, compressed or not as its first bytes show, into the empty directory `tree`; inflating has a thread of
-/// its own. Gives also the DiffId where `hash`.
+/// Where a compressed stream is inflated.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Inflating {
+    /// By the thread that unpacks.
+    Here,
+    /// In a thread of its own.
+    Beside,
+}
+
+/// Unpacks a tar stream, compressed or not as its first bytes show, into the empty directory `tree`. Gives also the DiffId where
+/// `hash`.
 pub(crate) fn unpack_stream(
     tree: &OwnedFd,
     options: UnpackOptions,
+    inflating: Inflating,
     mut input: impl BufRead + Send,
     hash: bool,
 ) -> Result<(Unpacked, Option<DiffId>), UnpackError> {
@@ -40,8 +51,14 @@ pub(crate) fn unpack_stream(
         let unpacked = dhow_layer::unpack(&mut tar, tree.as_fd(), &options)?;
         Ok((unpacked, tar.hasher.map(|hasher| DiffId(hasher.finish()))))
     };
-    if compression == Compression::None {
-        return unpack(&mut input);
+    match (compression, inflating) {
+        (Compression::None, _) => return unpack(&mut input),
+        (Compression::Zstd, Inflating::Here) => {
+            let mut decoder = zstd::Decoder::with_buffer(input).map_err(UnpackError::Read)?;
+            return unpack(&mut decoder);
+        }
+        (_, Inflating::Here) => return unpack(&mut MultiGzDecoder::new(input)),
+        (_, Inflating::Beside) => {}
     }
     std::thread::scope(|scope| {
         let (writer, mut reader) = pipe();
@@ -50,7 +67,7 @@ pub(crate) fn unpack_stream(
                 Ok(decoder) => writer.send_all(decoder),
                 Err(error) => writer.fail(error),
             },
-            _ => writer.send_all(flate2::bufread::MultiGzDecoder::new(input)),
+            _ => writer.send_all(MultiGzDecoder::new(input)),
         });
         let unpacked = unpack(&mut reader);
         // So that the other thread ends where unpacking failed.
@@ -207,7 +224,8 @@ impl Lease {
         let options = UnpackOptions {
             flavour: store.flavour(),
         };
-        let unpacked = unpack_stream(&tree, options, file, true).map_err(unpacking(diff_id));
+        let unpacked = unpack_stream(&tree, options, Inflating::Beside, file, true)
+            .map_err(unpacking(diff_id));
         let finished = unpacked.and_then(|(unpacked, found)| {
             check_diff_id(diff_id, found.as_ref())?;
             let fresh = FreshTree {

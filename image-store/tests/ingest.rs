@@ -32,16 +32,47 @@ fn layer(entries: &[(&str, u32, &[u8])]) -> Layer {
         }
         builder.append_data(&mut header, name, *content).unwrap();
     }
-    let tar = builder.into_inner().unwrap();
-    let mut gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
-    gzip.write_all(&tar).unwrap();
-    let blob = gzip.finish().unwrap();
-    let media_type = Compression::Gzip.layer_media_type();
+    compressed(&builder.into_inner().unwrap(), Compression::Gzip)
+}
+
+fn compressed(tar: &[u8], compression: Compression) -> Layer {
+    let blob = match compression {
+        Compression::None => tar.to_vec(),
+        Compression::Zstd => zstd::encode_all(tar, 1).unwrap(),
+        Compression::Gzip => {
+            let fast = flate2::Compression::fast();
+            let mut gzip = flate2::write::GzEncoder::new(Vec::new(), fast);
+            gzip.write_all(tar).unwrap();
+            gzip.finish().unwrap()
+        }
+    };
+    let media_type = compression.layer_media_type();
     Layer {
         descriptor: Descriptor::new(media_type, blob.len() as u64, Digest::of(&blob)),
-        diff_id: DiffId(Digest::of(&tar)),
+        diff_id: DiffId(Digest::of(tar)),
         blob,
     }
+}
+
+/// The contents of a file whose layer is unpacked when it has come, and of one whose layer is unpacked while it comes.
+fn contents() -> [Vec<u8>; 2] {
+    // Numbers without a pattern, of which a compressor makes nothing smaller.
+    let mut state = 1_u64;
+    let noise = std::iter::repeat_with(|| {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        state.to_le_bytes()
+    });
+    [
+        vec![7; 300_000],
+        noise.take(200_000).flatten().collect::<Vec<u8>>(),
+    ]
+}
+
+/// Their layers.
+fn small_and_large() -> [Layer; 2] {
+    contents().map(|content| layer(&[("./", 0o755, b""), ("a", 0o644, &content)]))
 }
 
 fn store() -> (tempfile::TempDir, Store) {
@@ -79,11 +110,16 @@ fn trees(store: &Store) -> Vec<PathBuf> {
 
 #[test]
 fn a_layer_is_there_after_its_commit_and_not_before() {
+    for (layer, content) in small_and_large().iter().zip(contents()) {
+        is_there_after_its_commit(layer, &content);
+    }
+}
+
+fn is_there_after_its_commit(layer: &Layer, content: &[u8]) {
     let (_place, store) = store();
     let lease = store.lease().unwrap();
-    let layer = layer(&[("./", 0o755, b""), ("a", 0o644, &[7; 300_000])]);
-    let want = want(&layer, None);
-    let mut writer = begin(&lease, &layer, &want);
+    let want = want(layer, None);
+    let mut writer = begin(&lease, layer, &want);
     writer.write_all(&layer.blob).unwrap();
     assert!(store.open(&layer.descriptor, 0).is_err());
     writer.commit().unwrap();
@@ -96,24 +132,27 @@ fn a_layer_is_there_after_its_commit_and_not_before() {
         lease.begin(&layer.descriptor, &want).unwrap(),
         Begun::Present
     ));
-    let content = std::fs::read(trees(&store)[0].join("fs/a")).unwrap();
-    assert_eq!(content, [7; 300_000]);
+    let found = std::fs::read(trees(&store)[0].join("fs/a")).unwrap();
+    assert!(found == content);
 }
 
 #[test]
 fn a_part_is_gone_on_with() {
+    small_and_large().iter().for_each(is_gone_on_with);
+}
+
+fn is_gone_on_with(layer: &Layer) {
     let (_place, store) = store();
-    let layer = layer(&[("./", 0o755, b""), ("a", 0o644, &[7; 300_000])]);
-    let want = want(&layer, None);
+    let want = want(layer, None);
     let half = layer.blob.len() / 2;
     {
         let lease = store.lease().unwrap();
-        let mut writer = begin(&lease, &layer, &want);
+        let mut writer = begin(&lease, layer, &want);
         writer.write_all(&layer.blob[..half]).unwrap();
     }
     assert!(trees(&store).is_empty());
     let lease = store.lease().unwrap();
-    let mut writer = begin(&lease, &layer, &want);
+    let mut writer = begin(&lease, layer, &want);
     assert_eq!(writer.offset(), half as u64);
     writer.write_all(&layer.blob[half..]).unwrap();
     writer.commit().unwrap();
@@ -122,11 +161,14 @@ fn a_part_is_gone_on_with() {
 
 #[test]
 fn what_was_begun_can_be_started_over() {
+    small_and_large().iter().for_each(can_be_started_over);
+}
+
+fn can_be_started_over(layer: &Layer) {
     let (_place, store) = store();
     let lease = store.lease().unwrap();
-    let layer = layer(&[("./", 0o755, b""), ("a", 0o644, b"a")]);
-    let want = want(&layer, None);
-    let mut writer = begin(&lease, &layer, &want);
+    let want = want(layer, None);
+    let mut writer = begin(&lease, layer, &want);
     writer.write_all(b"nonsense").unwrap();
     writer.restart().unwrap();
     assert_eq!(writer.offset(), 0);
@@ -136,19 +178,22 @@ fn what_was_begun_can_be_started_over() {
 
 #[test]
 fn damaged_bytes_are_never_seen() {
+    small_and_large().iter().for_each(is_never_seen_damaged);
+}
+
+fn is_never_seen_damaged(layer: &Layer) {
     let (_place, store) = store();
     let lease = store.lease().unwrap();
-    let layer = layer(&[("./", 0o755, b""), ("a", 0o644, &[7; 300_000])]);
-    let want = want(&layer, None);
+    let want = want(layer, None);
     let mut bad = layer.blob.clone();
     *bad.last_mut().unwrap() ^= 1;
     for bytes in [&bad[..], &layer.blob[..100]] {
-        let mut writer = begin(&lease, &layer, &want);
+        let mut writer = begin(&lease, layer, &want);
         writer.write_all(bytes).unwrap();
         let error = writer.commit().unwrap_err();
         assert_eq!(error.kind(), TransferErrorKind::Corrupt, "{error}");
     }
-    let mut writer = begin(&lease, &layer, &want);
+    let mut writer = begin(&lease, layer, &want);
     assert_eq!(writer.offset(), 0);
     let mut long = layer.blob.clone();
     long.push(0);
@@ -157,23 +202,45 @@ fn damaged_bytes_are_never_seen() {
     assert!(store.open(&layer.descriptor, 0).is_err());
     assert!(trees(&store).is_empty());
     // And now as it should be.
-    take(&lease, &layer, None);
+    take(&lease, layer, None);
 }
 
 #[test]
 fn a_layer_that_is_not_what_the_config_says_is_refused() {
+    small_and_large().iter().for_each(is_refused_as_another);
+}
+
+fn is_refused_as_another(layer: &Layer) {
     let (_place, store) = store();
     let lease = store.lease().unwrap();
-    let layer = layer(&[("./", 0o755, b""), ("a", 0o644, b"a")]);
     let want = Want::Layer {
         diff_id: DiffId(Digest::of(b"another")),
         parent: None,
     };
-    let mut writer = begin(&lease, &layer, &want);
+    let mut writer = begin(&lease, layer, &want);
     writer.write_all(&layer.blob).unwrap();
     let error = writer.commit().unwrap_err();
     assert_eq!(error.kind(), TransferErrorKind::Corrupt, "{error}");
     assert!(trees(&store).is_empty());
+}
+
+#[test]
+fn layers_of_all_compressions_are_unpacked() {
+    for content in contents() {
+        let mut builder = tar::Builder::new(Vec::new());
+        let mut header = tar::Header::new_ustar();
+        header.set_size(content.len() as u64);
+        header.set_mode(0o640);
+        header.set_uid(u64::from(rustix::process::getuid().as_raw()));
+        header.set_gid(u64::from(rustix::process::getgid().as_raw()));
+        builder
+            .append_data(&mut header, "a", content.as_slice())
+            .unwrap();
+        let tar = builder.into_inner().unwrap();
+        for compression in [Compression::None, Compression::Gzip, Compression::Zstd] {
+            is_there_after_its_commit(&compressed(&tar, compression), &content);
+        }
+    }
 }
 
 #[test]
