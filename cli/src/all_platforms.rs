@@ -2,7 +2,7 @@
 
 use dhow_image::{Descriptor, DocumentKind, ImageReference, Platform, Progress};
 use dhow_image_store::{Image, Lease};
-use dhow_registry_client::Client;
+use dhow_registry_client::{Client, Resolved};
 
 use crate::images::{self, Arrived};
 
@@ -21,23 +21,35 @@ pub(crate) fn pull(
     if DocumentKind::of(index.media_type()) != Some(DocumentKind::Index) {
         return images::pull(client, lease, reference, platform, progress);
     }
-    let digest = index.digest().to_string();
     if let Ok(Some(image)) = store.image(reference)
         && image.index() == Some(index)
         && store.is_whole(index)?
+        && store.lack(&image)?.is_none()
     {
         return Ok(Arrived {
             image,
-            digest,
+            digest: index.digest().to_string(),
             pulled: None,
         });
     }
-    let pulled = client.pull_all_platforms(reference, &resolved, platform, lease, progress)?;
-    let image = store.tag_root(reference, index, platform)?;
+    fetch(client, lease, reference, &resolved, (platform, progress))
+}
+
+/// The same of an index that has been asked for already, and of which something is known to be missing.
+pub(crate) fn fetch(
+    client: &Client,
+    lease: &Lease,
+    reference: &ImageReference,
+    index: &Resolved,
+    (platform, progress): (&Platform, &dyn Progress),
+) -> anyhow::Result<Arrived> {
+    let store = lease.store();
+    let pulled = client.pull_all_platforms(reference, index, platform, lease, progress)?;
+    let image = store.tag_root(reference, &index.descriptor, platform)?;
     images::note_places(client, store, reference, &pulled.blobs)?;
     Ok(Arrived {
         image,
-        digest,
+        digest: index.descriptor.digest().to_string(),
         pulled: Some(pulled),
     })
 }

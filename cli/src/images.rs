@@ -1,9 +1,12 @@
 //! Images as verbs want them: from the store, or pulled into it.
 
-use dhow_image::{BlobLocations as _, Digest, ImageReference, Platform, Progress};
+use dhow_image::{
+    BlobLocations as _, Descriptor, Digest, ImageReference, Platform, Progress, TransferErrorKind,
+};
 use dhow_image_store::{Image, Lease, Store, StoreError, StoreErrorKind};
-use dhow_registry_client::{Client, Pulled};
+use dhow_registry_client::{Client, Pulled, Resolved};
 
+use crate::all_platforms;
 use crate::refetching::{Refetching, blobs_of};
 use crate::registry_args;
 
@@ -208,29 +211,34 @@ pub(crate) fn pull(
     let resolved = client.resolve(reference)?;
     let digest = resolved.descriptor.digest().to_string();
     let chosen = resolved.manifest(platform, reference)?;
-    let kept = match store.image(reference) {
-        // What cannot be read any more is fetched again.
-        Err(StoreError::Damaged { .. }) => None,
-        kept => kept?,
-    };
-    let kept = kept.filter(|image| image.descriptor().digest() == chosen.digest());
-    // What is only mended keeps the other platforms that the name stands for.
-    let index = kept
-        .as_ref()
-        .and_then(|image| image.index_under(Some(reference)).cloned())
-        .filter(|index| store.tree(index).is_ok());
-    if let Some(image) = kept {
-        match store.lack(&image)? {
-            None => {
+    let named = store.named(reference)?;
+    let named = named.filter(|(manifest, _)| manifest.digest() == chosen.digest());
+    let mut index = None;
+    if let Some((_, kept)) = named {
+        let lack = match whole(store, reference, kept.as_ref())? {
+            Ok(image) => {
                 return Ok(Arrived {
                     image,
                     digest,
                     pulled: None,
                 });
             }
-            Some(lack) => {
-                let name = reference.familiar();
-                progress.note(&format!("{name} is not whole here ({lack}); repairing it"));
+            Err(lack) => lack,
+        };
+        let name = reference.familiar();
+        progress.note(&format!("{name} is not whole here ({lack}); repairing it"));
+        // What is only mended keeps the other platforms that the name stands for.
+        if let Some(kept) = kept {
+            let mending = Mending {
+                client,
+                lease,
+                reference,
+                platform,
+                progress,
+            };
+            match mending.whole_index(&kept, &resolved)? {
+                Some(arrived) => return Ok(Arrived { digest, ..arrived }),
+                None => index = store.tree(&kept).is_ok().then_some(kept),
             }
         }
     }
@@ -248,6 +256,79 @@ pub(crate) fn pull(
         digest,
         pulled: Some(pulled),
     })
+}
+
+/// The image under this name if nothing of it and of its index is missing or plainly damaged; else what is, in words.
+fn whole(
+    store: &Store,
+    reference: &ImageReference,
+    index: Option<&Descriptor>,
+) -> anyhow::Result<Result<Image, String>> {
+    let image = match store.image(reference) {
+        Ok(Some(image)) => image,
+        Ok(None) => return Ok(Err("it was removed just now".to_owned())),
+        Err(StoreError::Damaged { what, reason }) => return Ok(Err(format!("{what}: {reason}"))),
+        Err(error) => return Err(error.into()),
+    };
+    if let Some(lack) = store.lack(&image)? {
+        return Ok(Err(lack));
+    }
+    match index {
+        Some(index) if !store.is_whole(index)? => {
+            Ok(Err("a part of another platform is missing".to_owned()))
+        }
+        _ => Ok(Ok(image)),
+    }
+}
+
+/// A name whose images are pulled once more because they are not whole.
+struct Mending<'a> {
+    client: &'a Client,
+    lease: &'a Lease,
+    reference: &'a ImageReference,
+    platform: &'a Platform,
+    progress: &'a dyn Progress,
+}
+
+impl Mending<'_> {
+    /// Fetches what the store lacks of an index with all that it names; none where it lacks nothing but of the image that is run, or the
+    /// registry has that index no more.
+    fn whole_index(
+        &self,
+        index: &Descriptor,
+        resolved: &Resolved,
+    ) -> anyhow::Result<Option<Arrived>> {
+        if self.lease.store().is_whole(index)? {
+            return Ok(None);
+        }
+        if resolved.descriptor.digest() == index.digest() {
+            return self.fetch(resolved).map(Some);
+        }
+        let (registry, repository) = (self.reference.registry(), self.reference.repository());
+        let own = format!("{registry}/{repository}@{}", index.digest());
+        match self.client.resolve(&own.parse()?) {
+            Ok(own) => self.fetch(&own).map(Some),
+            Err(error) if error.kind() == TransferErrorKind::NotFound => {
+                let name = self.reference.familiar();
+                self.progress.note(&format!(
+                    "warning: the registry does not have {} any more, so that the other platforms of {name} may not be had again",
+                    index.digest()
+                ));
+                Ok(None)
+            }
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    fn fetch(&self, index: &Resolved) -> anyhow::Result<Arrived> {
+        all_platforms::fetch(
+            self.client,
+            self.lease,
+            self.reference,
+            index,
+            (self.platform, self.progress),
+        )
+    }
 }
 
 /// Notes that the registry has these blobs, which it gave or whose manifest it gave, unless it is a view of a store: that may rely on

@@ -5,12 +5,13 @@ use std::fs::{self, File};
 use std::path::Path;
 use std::time::{Duration, SystemTime};
 
-use dhow_image::{ChainId, DiffId, Digest, ImageConfiguration, Links};
+use dhow_image::{DiffId, Digest};
 use rustix::fs::FlockOperation;
 
 use crate::blobs::digest_of;
 use crate::error::io;
 use crate::layers::record_name;
+use crate::reach::Walk;
 use crate::store::{StoreLock, names, read, remove_file, sync_directory};
 use crate::{Store, StoreError};
 
@@ -18,9 +19,6 @@ use crate::{Store, StoreError};
 const PART_AGE: Duration = Duration::from_secs(24 * 3600);
 /// A temporary file lives for moments; one this old was left by a crash.
 const TEMPORARY_AGE: Duration = Duration::from_secs(3600);
-
-/// The largest manifest or index that is taken.
-const LARGEST_DOCUMENT: u64 = 8 << 20;
 
 /// What a collection removed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -37,8 +35,6 @@ pub struct Collected {
 #[derive(Default)]
 struct Marked {
     blobs: HashSet<Digest>,
-    /// Documents whose content has been looked at.
-    documents: HashSet<Digest>,
     trees: HashSet<String>,
 }
 
@@ -58,7 +54,7 @@ impl Store {
         let lock = self.lock_exclusive()?;
         let mut marked = Marked::default();
         self.mark_leases(&mut marked)?;
-        self.mark_tags(&mut marked)?;
+        self.mark_documents(self.roots()?, &mut marked)?;
         self.mark_containers(&mut marked)?;
         self.mark_cache(&mut marked)?;
         self.sweep_blobs(&marked, &mut collected)?;
@@ -75,11 +71,12 @@ impl Store {
             collected.trees += 1;
         }
         self.sweep_compressed()?;
-        self.sweep_parts()?;
+        self.sweep_parts(PART_AGE)?;
         Ok(collected)
     }
 
-    /// Removes the build cache and images without a reference that no container uses, then collects.
+    /// Removes the build cache and images without a reference that no container uses, then collects, and gives up what came of blobs
+    /// that nobody is fetching now.
     ///
     /// # Errors
     /// As [`Store::collect`].
@@ -88,7 +85,9 @@ impl Store {
         for name in names(&cache)? {
             remove_file(&cache.join(name))?;
         }
-        self.prune_nameless()
+        let collected = self.prune_nameless()?;
+        self.sweep_parts(Duration::ZERO)?;
+        Ok(collected)
     }
 
     /// Removes images without a reference that no container uses, then collects. The build cache stays.
@@ -128,16 +127,8 @@ impl Store {
             }
         }
         // An image that is being made is kept through its manifest, once that is written.
-        let manifests: Vec<Digest> = marked.blobs.iter().cloned().collect();
-        for digest in manifests {
-            if self
-                .blob_size(&digest)?
-                .is_some_and(|size| size <= LARGEST_DOCUMENT)
-            {
-                self.mark_image(&digest, marked)?;
-            }
-        }
-        Ok(())
+        let held = marked.blobs.iter().cloned().collect();
+        self.mark_documents(held, marked)
     }
 
     /// What living processes use of blobs.
@@ -147,20 +138,9 @@ impl Store {
         Ok(marked.blobs)
     }
 
-    fn mark_tags(&self, marked: &mut Marked) -> Result<(), StoreError> {
-        for (_, tag) in self.tags()? {
-            self.mark_image(&digest_of(&tag.manifest)?, marked)?;
-            if let Some(index) = &tag.index {
-                self.mark_image(&digest_of(index)?, marked)?;
-            }
-        }
-        Ok(())
-    }
-
     fn mark_containers(&self, marked: &mut Marked) -> Result<(), StoreError> {
         for owner in names(&self.path("containers"))? {
             if let Some(uses) = self.uses(&owner)? {
-                self.mark_image(&uses.manifest, marked)?;
                 marked.trees.extend(uses.trees);
             }
         }
@@ -188,53 +168,27 @@ impl Store {
         Ok(())
     }
 
-    /// A manifest, its config, its layers' blobs and trees; of an index all its manifests, too.
-    fn mark_image(&self, document: &Digest, marked: &mut Marked) -> Result<(), StoreError> {
-        let mut next = vec![document.clone()];
-        while let Some(document) = next.pop() {
-            marked.blobs.insert(document.clone());
-            if !marked.documents.insert(document.clone()) {
-                continue;
-            }
-            let size = self.blob_size(&document)?;
-            // What is larger is no document, whatever names it so.
-            if size.is_none_or(|size| size > LARGEST_DOCUMENT) {
-                continue;
-            }
-            let bytes = read(&self.blob_path(&document))?.unwrap_or_default();
-            let Some(links) = Links::guess(&bytes) else {
-                continue;
-            };
-            for blob in links.blobs() {
-                marked.blobs.insert(digest_of(blob)?);
-            }
-            next.extend(links.manifests.iter().filter_map(|m| digest_of(m).ok()));
-            let Some(config) = &links.config else {
-                continue;
-            };
-            if let Some(bytes) = read(&self.blob_path(&digest_of(config)?))?
-                && let Ok(config) = serde_json::from_slice::<ImageConfiguration>(&bytes)
-            {
-                self.mark_layers(&config, marked)?;
-            }
-        }
-        Ok(())
-    }
-
-    fn mark_layers(
+    /// Manifests, their configs, their layers' blobs and trees; of indexes all their manifests, too.
+    fn mark_documents(
         &self,
-        config: &ImageConfiguration,
+        documents: Vec<Digest>,
         marked: &mut Marked,
     ) -> Result<(), StoreError> {
-        let mut parent: Option<ChainId> = None;
-        for text in config.rootfs().diff_ids() {
-            let Ok(diff_id) = text.parse::<DiffId>() else {
-                return Ok(());
-            };
-            if let Some(record) = self.layer(&diff_id, parent.as_ref())? {
-                marked.trees.insert(record.tree);
-            }
-            parent = Some(ChainId::above(parent.as_ref(), &diff_id));
+        let mut walk = Walk::new(self);
+        for document in documents {
+            walk.from(document, &mut |document, links| {
+                marked.blobs.insert(document.clone());
+                let Some(links) = links else {
+                    return Ok(());
+                };
+                for blob in links.blobs() {
+                    marked.blobs.insert(digest_of(blob)?);
+                }
+                let records = self.layers_of(links)?.into_iter();
+                let records = records.filter_map(|(_, record)| record);
+                marked.trees.extend(records.map(|record| record.tree));
+                Ok(())
+            })?;
         }
         Ok(())
     }
@@ -310,9 +264,9 @@ impl Store {
         Ok(())
     }
 
-    /// Parts and temporary files that nobody will go on with.
-    fn sweep_parts(&self) -> Result<(), StoreError> {
-        for (directory, age) in [("ingest", PART_AGE), ("tmp", TEMPORARY_AGE)] {
+    /// Parts that nobody has gone on with for so long, and temporary files that nobody will.
+    fn sweep_parts(&self, part_age: Duration) -> Result<(), StoreError> {
+        for (directory, age) in [("ingest", part_age), ("tmp", TEMPORARY_AGE)] {
             let directory = self.path(directory);
             for name in names(&directory)? {
                 let path = directory.join(name);
@@ -348,6 +302,6 @@ fn is_older(path: &Path, age: Duration) -> bool {
     modified.is_ok_and(|modified| {
         SystemTime::now()
             .duration_since(modified)
-            .is_ok_and(|passed| passed > age)
+            .is_ok_and(|passed| passed >= age)
     })
 }

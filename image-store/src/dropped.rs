@@ -4,14 +4,12 @@
 use std::collections::{HashMap, HashSet};
 use std::fs;
 
-use dhow_image::{
-    ChainId, Descriptor, DiffId, Digest, ImageConfiguration, ImageIndex, ImageManifest,
-    is_nondistributable,
-};
+use dhow_image::{ChainId, Descriptor, DiffId, Digest, Links, is_nondistributable};
 
 use crate::blobs::digest_of;
 use crate::collect::Collected;
-use crate::store::{read, remove_file, sync_directory};
+use crate::reach::Walk;
+use crate::store::{remove_file, sync_directory};
 use crate::{Image, Store, StoreError};
 
 /// A blob of an image's layer that is not in the store.
@@ -112,19 +110,7 @@ impl Store {
     }
 
     fn droppable(&self) -> Result<HashMap<Digest, u64>, StoreError> {
-        let mut manifests: Vec<Digest> = Vec::new();
-        for (_, tag) in self.tags()? {
-            for document in [Some(&tag.manifest), tag.index.as_ref()]
-                .into_iter()
-                .flatten()
-            {
-                manifests.push(digest_of(document)?);
-            }
-        }
-        for owner in crate::store::names(&self.path("containers"))? {
-            manifests.extend(self.uses(&owner)?.map(|uses| uses.manifest));
-        }
-        let mut found = self.weigh_all(manifests)?;
+        let mut found = self.weigh_all(self.roots()?)?;
         found
             .sizes
             .retain(|digest, _| !found.needed.contains(digest));
@@ -137,45 +123,29 @@ impl Store {
     }
 
     /// Sorts the layers of all images that these documents are or name.
-    fn weigh_all(&self, mut manifests: Vec<Digest>) -> Result<Droppable, StoreError> {
+    fn weigh_all(&self, documents: Vec<Digest>) -> Result<Droppable, StoreError> {
         let mut found = Droppable::default();
-        let mut seen = HashSet::new();
-        while let Some(manifest) = manifests.pop() {
-            if !seen.insert(manifest.clone()) {
-                continue;
-            }
-            let bytes = read(&self.blob_path(&manifest))?.unwrap_or_default();
-            if let Ok(index) = serde_json::from_slice::<ImageIndex>(&bytes) {
-                for child in index.manifests() {
-                    manifests.push(digest_of(child)?);
-                }
-            } else if let Ok(manifest) = serde_json::from_slice::<ImageManifest>(&bytes) {
-                self.weigh(&manifest, &mut found)?;
-            }
+        let mut walk = Walk::new(self);
+        for document in documents {
+            walk.from(document, &mut |_, links| match links {
+                Some(links) => self.weigh(links, &mut found),
+                None => Ok(()),
+            })?;
         }
         Ok(found)
     }
 
     /// Sorts the layers of one image.
-    fn weigh(&self, manifest: &ImageManifest, found: &mut Droppable) -> Result<(), StoreError> {
-        let config = read(&self.blob_path(&digest_of(manifest.config())?))?.unwrap_or_default();
-        let config: Option<ImageConfiguration> = serde_json::from_slice(&config).ok();
-        let diff_ids: Vec<DiffId> = config.map_or_else(Vec::new, |config| {
-            let all = config.rootfs().diff_ids().iter();
-            all.filter_map(|text| text.parse().ok()).collect()
-        });
-        let is_image = diff_ids.len() == manifest.layers().len();
-        let mut parent: Option<ChainId> = None;
-        for (at, layer) in manifest.layers().iter().enumerate() {
+    fn weigh(&self, links: &Links, found: &mut Droppable) -> Result<(), StoreError> {
+        // Nothing else tells what is in it.
+        if let Some(config) = &links.config {
+            found.needed.insert(digest_of(config)?);
+        }
+        let trees = self.layers_of(links)?;
+        let is_image = trees.len() == links.layers.len();
+        for (at, layer) in links.layers.iter().enumerate() {
             let digest = digest_of(layer)?;
-            let has_tree = match diff_ids.get(at).filter(|_| is_image) {
-                Some(diff_id) => {
-                    let record = self.layer(diff_id, parent.as_ref())?;
-                    parent = Some(ChainId::above(parent.as_ref(), diff_id));
-                    record.is_some()
-                }
-                None => false,
-            };
+            let has_tree = is_image && trees.get(at).is_some_and(|(_, tree)| tree.is_some());
             // What its maker does not want to be distributed need not be in the registry that names it.
             let is_foreign = is_nondistributable(layer.media_type());
             if !has_tree || is_foreign || !self.locations().are_known(&digest) {

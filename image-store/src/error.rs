@@ -143,6 +143,11 @@ impl StoreError {
         )
     }
 
+    /// Whether the bytes that came are to blame, or a disk that has no room for what is in them: trying again with them is in vain.
+    pub(crate) fn is_final(&self) -> bool {
+        matches!(self, Self::Digest { .. } | Self::Unpack { .. })
+    }
+
     /// What went wrong.
     pub fn kind(&self) -> StoreErrorKind {
         match self {

@@ -260,8 +260,6 @@ impl Writer<'_> {
     fn finish(&mut self) -> Result<(), StoreError> {
         let found = self.hasher.clone().finish();
         if self.offset != self.descriptor.size() || found != self.digest {
-            // Nothing of it can be trusted.
-            let _ = self.part.set_len(0);
             return Err(StoreError::Digest {
                 what: format!(
                     "the blob ({} of {} bytes)",
@@ -340,6 +338,18 @@ impl Writer<'_> {
         flock(&self.part, FlockOperation::Unlock).map_err(io("unlocking", &self.path))
     }
 
+    /// Removes what came: all of it is here, and it is not what it should be or cannot be unpacked, so that nobody can go on with it.
+    /// Under its name may be another one's by now, or nothing, if it has become a blob.
+    fn give_up_part(&self) {
+        let own = self.part.metadata().map(|own| own.ino());
+        let named = fs::metadata(&self.path).map(|named| named.ino());
+        if let (Ok(own), Ok(named)) = (own, named)
+            && own == named
+        {
+            let _ = remove_file(&self.path);
+        }
+    }
+
     /// Gives the synced part its name as a blob.
     fn publish(&self) -> Result<(), StoreError> {
         let blob = self.lease.store().blob_path(&self.digest);
@@ -391,11 +401,16 @@ impl BlobWriter for Writer<'_> {
 
     fn commit(mut self: Box<Self>) -> Result<(), TransferError> {
         self.finish()
-            .map_err(|error| match &error {
-                StoreError::Digest { .. } => {
-                    TransferError::new(TransferErrorKind::Corrupt, error.to_string())
+            .map_err(|error| {
+                if error.is_final() {
+                    self.give_up_part();
                 }
-                _ => error.into(),
+                match &error {
+                    StoreError::Digest { .. } => {
+                        TransferError::new(TransferErrorKind::Corrupt, error.to_string())
+                    }
+                    _ => error.into(),
+                }
             })
             .inspect(|()| self.committed = true)
     }

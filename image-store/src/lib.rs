@@ -24,6 +24,7 @@ mod load;
 mod locations;
 mod mount;
 mod pipe;
+mod reach;
 mod root_fs;
 mod save;
 mod serve;

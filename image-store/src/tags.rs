@@ -86,6 +86,18 @@ impl Store {
         Ok(Some(image))
     }
 
+    /// What a reference names, whether it can be read or not: the manifest that is run, and the index where all platforms are kept.
+    ///
+    /// # Errors
+    /// When the reference cannot be read.
+    pub fn named(
+        &self,
+        reference: &ImageReference,
+    ) -> Result<Option<(Descriptor, Option<Descriptor>)>, StoreError> {
+        let tag = read_tag(&self.tag_path(reference))?;
+        Ok(tag.map(|tag| (tag.manifest, tag.index)))
+    }
+
     /// All images, each once, with all its references; latest made first.
     ///
     /// # Errors

@@ -108,6 +108,12 @@ fn trees(store: &Store) -> Vec<PathBuf> {
     trees.map(|entry| entry.unwrap().path()).collect()
 }
 
+/// What has come of blobs that are not complete.
+fn parts(store: &Store) -> Vec<PathBuf> {
+    let parts = std::fs::read_dir(store.root().join("ingest")).unwrap();
+    parts.map(|entry| entry.unwrap().path()).collect()
+}
+
 #[test]
 fn a_layer_is_there_after_its_commit_and_not_before() {
     for (layer, content) in small_and_large().iter().zip(contents()) {
@@ -192,6 +198,8 @@ fn is_never_seen_damaged(layer: &Layer) {
         writer.write_all(bytes).unwrap();
         let error = writer.commit().unwrap_err();
         assert_eq!(error.kind(), TransferErrorKind::Corrupt, "{error}");
+        // Nobody can go on with it.
+        assert!(parts(&store).is_empty());
     }
     let mut writer = begin(&lease, layer, &want);
     assert_eq!(writer.offset(), 0);
@@ -241,6 +249,43 @@ fn layers_of_all_compressions_are_unpacked() {
             is_there_after_its_commit(&compressed(&tar, compression), &content);
         }
     }
+}
+
+#[test]
+fn what_cannot_be_unpacked_goes_at_once_but_not_what_another_has_begun_since() {
+    let (_place, store) = store();
+    let lease = store.lease().unwrap();
+    // A name that leads out of the tree, in a blob that is what its digest says.
+    let mut hostile = tar::Builder::new(Vec::new());
+    let mut header = tar::Header::new_old();
+    header.set_size(1);
+    header.as_mut_bytes()[..6].copy_from_slice(b"../out");
+    header.set_cksum();
+    hostile.append(&header, &b"x"[..]).unwrap();
+    let blob = hostile.into_inner().unwrap();
+    let layer = Layer {
+        descriptor: Descriptor::new(
+            Compression::None.layer_media_type(),
+            blob.len() as u64,
+            Digest::of(&blob),
+        ),
+        diff_id: DiffId(Digest::of(&blob)),
+        blob,
+    };
+    let want = want(&layer, None);
+    let mut writer = begin(&lease, &layer, &want);
+    writer.write_all(&layer.blob).unwrap();
+    let error = writer.commit().unwrap_err();
+    assert_eq!(error.kind(), TransferErrorKind::Corrupt, "{error}");
+    assert!(parts(&store).is_empty() && trees(&store).is_empty());
+    // Another process has put its own part under the name meanwhile.
+    let mut writer = begin(&lease, &layer, &want);
+    writer.write_all(&layer.blob).unwrap();
+    let part = parts(&store).remove(0);
+    std::fs::remove_file(&part).unwrap();
+    std::fs::write(&part, b"another's").unwrap();
+    writer.commit().unwrap_err();
+    assert_eq!(std::fs::read(&part).unwrap(), b"another's");
 }
 
 #[test]

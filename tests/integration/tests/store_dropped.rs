@@ -352,3 +352,73 @@ fn a_damaged_tree_is_replaced_and_whom_it_carries_is_not_disturbed() {
     sandbox.dhow(["system", "prune", "-f"]).ok();
     assert_eq!(entries(&sandbox, "trees").len(), 1);
 }
+
+#[test]
+fn an_image_that_is_mended_keeps_its_other_platforms() {
+    let home = Registry::embedded();
+    let image = |name: &str| {
+        vec![
+            tar("shared", &noise(3, 30_000)),
+            tar(name, &noise(4, 30_000)),
+        ]
+    };
+    let platforms = [("s390x", image("s390x")), ("amd64", image("amd64"))];
+    let (index, digest) = home.push_index("app", "1", &platforms);
+    let name = format!("{}/app:1", home.address());
+    let sandbox = Sandbox::new();
+    sandbox.dhow(["pull", "-q", "--all-platforms", &name]).ok();
+    let shown = || {
+        let format = "{{.Architecture}} {{.Index.digest}}";
+        sandbox.dhow(["inspect", "-f", format, &name]).ok()
+    };
+    let kept = format!("amd64 {digest}");
+    assert_eq!(shown(), kept);
+    let parsed: serde_json::Value = serde_json::from_slice(&index).expect("an index");
+    let of_digest = |digest: &serde_json::Value| {
+        let hex = digest.as_str().expect("a digest").replace("sha256:", "");
+        sandbox.path("root/blobs/sha256").join(hex)
+    };
+    let manifests = parsed["manifests"].as_array().expect("manifests");
+    let mut parts = vec![blob(&sandbox, &index), blob(&sandbox, &image("s390x")[1])];
+    for manifest in manifests {
+        let path = of_digest(&manifest["digest"]);
+        let bytes = fs_err::read(&path).expect("a manifest");
+        let document: serde_json::Value = serde_json::from_slice(&bytes).expect("JSON");
+        parts.extend([path, of_digest(&document["config"]["digest"])]);
+    }
+    // Whatever of it is gone or has other bytes, a plain pull brings it back, and the name stands for all platforms still.
+    for path in &parts {
+        let bytes = fs_err::read(path).expect("a part");
+        fs_err::remove_file(path).expect("remove");
+        mended_by_pull(&sandbox, &name);
+        assert_eq!(shown(), kept);
+        assert!(fs_err::read(path).expect("a part") == bytes, "{path:?}");
+        let mut other = bytes.clone();
+        other[0] ^= 1;
+        fs_err::write(path, &other).expect("write");
+        sandbox.dhow(["system", "check", "--repair"]);
+        mended_by_pull(&sandbox, &name);
+        assert_eq!(shown(), kept);
+        assert!(fs_err::read(path).expect("a part") == bytes, "{path:?}");
+    }
+    // So it is where the registry has something newer under the name for others, but the same image for this machine.
+    let newer = [("riscv64", image("riscv64")), ("amd64", image("amd64"))];
+    home.push_index("app", "1", &newer);
+    fs_err::remove_file(&parts[1]).expect("remove");
+    let (registry, id) = (home.address(), digest.as_str());
+    home.ask(
+        "PUT",
+        &format!("/v2/app/manifests/{id}"),
+        &[("Content-Type", dhow_integration_tests::registry::INDEX)],
+        &index,
+    )
+    .expect(201);
+    mended_by_pull(&sandbox, &name);
+    assert_eq!(shown(), kept, "{registry}");
+    // And where a tree is missing, all platforms are no reason to call it whole.
+    for tree in entries(&sandbox, "trees") {
+        fs_err::remove_dir_all(tree).expect("remove");
+    }
+    sandbox.dhow(["pull", "-q", "--all-platforms", &name]).ok();
+    whole(&sandbox);
+}
