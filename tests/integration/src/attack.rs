@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::json;
 
-use crate::{Bundle, Sandbox, program};
+use crate::{Bundle, PATIENCE, Sandbox, copy_program, program};
 
 /// What no container sees, and the attacker looks for.
 pub const HOST_ONLY: &str = "/tmp/dhow-test-host-only";
@@ -25,11 +25,12 @@ impl Attacker {
         // Left behind: other tests may look for it at the same time.
         fs_err::write(HOST_ONLY, "").expect("a file on the host");
         let mut bundle = sandbox.bundle("");
-        fs_err::copy(
+        copy_program(
             program("dhow-test-attacker"),
             bundle.path("rootfs/bin/attacker"),
-        )
-        .expect("the attacker");
+        );
+        // Whose runtime it gets hold of, others would find busy or spoilt.
+        bundle.use_own_runtime();
         bundle.config["process"]["args"] = json!(["attacker", "/tmp/log", "/bin/busybox"]);
         bundle.config["root"]["readonly"] = json!(false);
         let sets = json!([
@@ -60,9 +61,9 @@ impl Attacker {
         std::fs::read_to_string(self.bundle.path("rootfs/tmp/log")).unwrap_or_default()
     }
 
-    /// Whether it notes something, within a moment.
+    /// Whether it notes something, before patience ends.
     pub fn comes_to(&self, what: &str) -> bool {
-        let end = Instant::now() + Duration::from_secs(10);
+        let end = Instant::now() + PATIENCE;
         while Instant::now() < end {
             if self.log().lines().any(|line| line == what) {
                 return true;
@@ -84,7 +85,7 @@ impl Attacker {
 /// When it cannot be made.
 pub fn victim(sandbox: &Sandbox, of: &Path) -> (PathBuf, Vec<u8>) {
     let copy = sandbox.path("victim");
-    fs_err::copy(of, &copy).expect("a copy");
+    copy_program(of, &copy);
     let before = fs_err::read(&copy).expect("the copy");
     (copy, before)
 }

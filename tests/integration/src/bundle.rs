@@ -7,15 +7,16 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use serde_json::{Value, json};
 
-use crate::{Ran, Sandbox, program, until};
+use crate::{Ran, Sandbox, copy_program, program, until};
 
 /// A bundle with its container's id. The container goes with it.
 pub struct Bundle {
     dir: PathBuf,
     root: PathBuf,
     id: String,
-    /// Who calls the runtime, and which one, where it is not the test.
-    caller: Option<(Vec<OsString>, PathBuf)>,
+    program: PathBuf,
+    /// The words before each call of the runtime, where it is not the test that calls it.
+    caller: Option<Vec<OsString>>,
     /// The configuration; written at each command.
     pub config: Value,
 }
@@ -34,7 +35,7 @@ impl Sandbox {
         for name in ["bin", "etc", "tmp", "root", "proc", "sys", "dev"] {
             fs_err::create_dir_all(rootfs.join(name)).expect("create");
         }
-        fs_err::copy("/bin/busybox", rootfs.join("bin/busybox")).expect("package busybox-static");
+        copy_program("/bin/busybox", rootfs.join("bin/busybox"));
         for applet in [
             "sh", "cat", "ls", "id", "ps", "sleep", "echo", "mount", "mkdir", "touch", "grep",
             "true", "false", "stat", "readlink", "hostname", "kill", "head", "wc", "tty", "stty",
@@ -58,6 +59,7 @@ impl Sandbox {
         let mut bundle = Bundle {
             dir,
             root: self.path("runtime"),
+            program: program("dhow-runtime"),
             config: Value::Null,
             caller: None,
             id,
@@ -82,6 +84,26 @@ impl Bundle {
     /// The directory of the runtime's records.
     pub fn root(&self) -> &Path {
         &self.root
+    }
+
+    /// The runtime that is called.
+    pub fn program(&self) -> &Path {
+        &self.program
+    }
+
+    /// From here on a copy of the runtime is called that is this bundle's own: whatever happens to its file, nobody else executes it.
+    ///
+    /// # Panics
+    /// When it cannot be made.
+    pub fn use_own_runtime(&mut self) {
+        let own = self.path("dhow-runtime");
+        copy_program(&self.program, &own);
+        self.program = own;
+    }
+
+    /// The same runtime is called as for another bundle.
+    pub fn use_runtime_of(&mut self, other: &Self) {
+        self.program.clone_from(&other.program);
     }
 
     /// Writes the configuration.
@@ -111,7 +133,8 @@ impl Bundle {
 
     /// From here on the runtime `program` is called, after these words, and with records where it has them by itself: `root`.
     pub(crate) fn hand_over(&mut self, words: Vec<OsString>, program: PathBuf, root: PathBuf) {
-        self.caller = Some((words, program));
+        self.caller = Some(words);
+        self.program = program;
         self.root = root;
     }
 
@@ -123,15 +146,15 @@ impl Bundle {
     {
         let limit = ["--foreground", "--kill-after=1", "60"];
         let mut command = match &self.caller {
-            Some((words, program)) => {
+            Some(words) => {
                 let mut command = Command::new(&words[0]);
                 command.args(&words[1..]).arg("timeout").args(limit);
-                command.arg(program);
+                command.arg(&self.program);
                 command
             }
             None => {
                 let mut command = Command::new("timeout");
-                command.args(limit).arg(program("dhow-runtime"));
+                command.args(limit).arg(&self.program);
                 command.arg("--root").arg(&self.root);
                 command
             }

@@ -32,7 +32,7 @@ pub use docker::Docker;
 pub use enclosure::Enclosure;
 pub use http::{Answer, ClosedPort, ServicePort, await_page};
 pub use podman::Podman;
-pub use programs::program;
+pub use programs::{copy_program, program, write_program};
 pub use sandbox::{Ran, RemovedAtEnd, Sandbox, four_at_a_time, ran};
 pub use stranger::Stranger;
 pub use waiting::{PATIENCE, until};

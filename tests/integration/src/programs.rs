@@ -1,6 +1,9 @@
-//! Where the built programs are.
+//! Where the built programs are, and copies of them that can be executed.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use crate::ran;
 
 /// The path of a program of the workspace (`dhow`, `dhow-runtime`, `dhow-monitor`), built by the same command as the test.
 ///
@@ -17,4 +20,35 @@ pub fn program(name: &str) -> PathBuf {
         path.display()
     );
     path
+}
+
+/// Copies a program so that it can be executed at once.
+///
+/// Nobody executes a file that somebody has open for writing (ETXTBSY). A test program has threads, and what one of them starts holds, until
+/// it executes its program, the descriptors of all: also the one that another has just copied through. So a process of its own copies.
+///
+/// # Panics
+/// When it cannot be copied.
+#[track_caller]
+pub fn copy_program(from: impl AsRef<Path>, to: impl AsRef<Path>) {
+    let mut command = Command::new("install");
+    command
+        .args(["--mode", "755", "--"])
+        .args([from.as_ref(), to.as_ref()]);
+    ran(command, b"").ok();
+}
+
+/// Writes a script, or anything else that is to be executed at once, for the reason that [`copy_program`] tells.
+///
+/// # Panics
+/// When it cannot be written.
+#[track_caller]
+pub fn write_program(path: impl AsRef<Path>, content: &str) {
+    let path = path.as_ref();
+    fs_err::create_dir_all(path.parent().expect("a parent")).expect("create parents");
+    let mut command = Command::new("sh");
+    command
+        .args(["-c", "cat >\"$1\" && chmod 755 \"$1\"", "sh"])
+        .arg(path);
+    ran(command, content.as_bytes()).ok();
 }

@@ -6,7 +6,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use crate::{Bundle, Enclosure, Ran, Sandbox, program, ran};
+use crate::{Bundle, Enclosure, Ran, Sandbox, copy_program, program, ran};
 
 /// The user, and who he may be in user namespaces of his.
 pub struct Stranger<'a> {
@@ -50,7 +50,7 @@ impl<'a> Stranger<'a> {
             let bind = format!("mount --bind {} /etc/{name}", own.display());
             enclosure.shell(&bind).ok();
         }
-        fs_err::copy(program("dhow-runtime"), sandbox.path("dhow-runtime")).expect("dhow-runtime");
+        copy_program(program("dhow-runtime"), sandbox.path("dhow-runtime"));
         let stranger = Self { sandbox, enclosure };
         for name in ["home", "run"] {
             let dir = sandbox.path(name);

@@ -5,7 +5,7 @@ use std::net::TcpListener;
 use std::process::Command;
 
 use dhow_integration_tests::registry::Registry;
-use dhow_integration_tests::{Ran, Sandbox, program, ran};
+use dhow_integration_tests::{Ran, Sandbox, copy_program, program, ran};
 
 /// The one line in which dhow refuses, with nothing on standard output.
 #[track_caller]
@@ -350,7 +350,7 @@ fn programs_for_everybody(sandbox: &Sandbox) {
     use std::os::unix::fs::{PermissionsExt, chown};
     fs_err::create_dir(sandbox.path("bin")).expect("a place for everybody");
     for name in ["dhow", "dhow-runtime", "dhow-monitor"] {
-        fs_err::copy(program(name), sandbox.path("bin").join(name)).expect("a place for everybody");
+        copy_program(program(name), sandbox.path("bin").join(name));
     }
     fs_err::create_dir(sandbox.path("home")).expect("a place for everybody");
     chown(sandbox.path("home"), Some(65534), Some(65534)).expect("a place for everybody");

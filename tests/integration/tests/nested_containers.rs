@@ -1,6 +1,6 @@
 //! The runtime in a container of its own: with power over its part of the cgroups, without, and as a user without privileges.
 
-use dhow_integration_tests::{Bundle, Podman, Sandbox, program};
+use dhow_integration_tests::{Bundle, Podman, Sandbox, copy_program, program};
 use serde_json::{Value, json};
 
 /// What is between an outer container and one in it.
@@ -35,17 +35,16 @@ fn outer(
     for set in ["bounding", "effective", "permitted"] {
         bundle.config["process"]["capabilities"][set] = json!(ALL);
     }
-    fs_err::copy(
+    copy_program(
         program("dhow-runtime"),
         bundle.path("rootfs/bin/dhow-runtime"),
-    )
-    .expect("copy");
+    );
     let rootfs = bundle.path("rootfs/inner/rootfs");
     for name in ["bin", "proc", "sys", "dev", "tmp"] {
         fs_err::create_dir_all(rootfs.join(name)).expect("create");
     }
     fs_err::create_dir_all(bundle.path("rootfs/run")).expect("create");
-    fs_err::copy("/bin/busybox", rootfs.join("bin/busybox")).expect("package busybox-static");
+    copy_program("/bin/busybox", rootfs.join("bin/busybox"));
     for applet in ["sh", "cat", "id", "sleep", "echo", "ls"] {
         std::os::unix::fs::symlink("busybox", rootfs.join("bin").join(applet)).expect("symlink");
     }

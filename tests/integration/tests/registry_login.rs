@@ -5,7 +5,7 @@ use std::os::unix::fs::PermissionsExt as _;
 use dhow_integration_tests::certificates::Authority;
 use dhow_integration_tests::registry::Registry;
 use dhow_integration_tests::token_server::TokenServer;
-use dhow_integration_tests::{Ran, Sandbox, ran};
+use dhow_integration_tests::{Ran, Sandbox, ran, write_program};
 
 /// A place with an image, whose logins are in `docker/` and `run/`.
 struct Person {
@@ -173,8 +173,8 @@ esac
 "#,
         kept.display()
     );
-    let helper = person.sandbox.write("bin/docker-credential-files", script);
-    fs_err::set_permissions(helper, std::fs::Permissions::from_mode(0o755)).expect("mode");
+    let helper = person.sandbox.path("bin/docker-credential-files");
+    write_program(&helper, &script);
     person
         .sandbox
         .write("docker/config.json", r#"{"credsStore":"files"}"#);
@@ -204,10 +204,7 @@ esac
     assert_eq!(out, format!("Removing login credentials for {address}"));
     assert!(!kept.join(&address).exists());
     // A helper that fails is named with what it says.
-    person.sandbox.write(
-        "bin/docker-credential-files",
-        "#!/bin/sh\necho it is locked; exit 3\n",
-    );
+    write_program(&helper, "#!/bin/sh\necho it is locked; exit 3\n");
     let failed = person.dhow(&["pull", "-q", &name]).fails(125);
     assert!(
         failed.contains("docker-credential-files get") && failed.contains("it is locked"),

@@ -7,7 +7,7 @@ use std::sync::{Arc, Condvar, Mutex};
 use std::time::{Duration, Instant};
 
 use dhow_integration_tests::registry::{Registry, noise, sha256, tar};
-use dhow_integration_tests::{ClosedPort, Ran, Sandbox};
+use dhow_integration_tests::{ClosedPort, Ran, Sandbox, write_program};
 
 fn layers() -> Vec<Vec<u8>> {
     let file = |at: u64| tar(&format!("file{at}"), &noise(at + 1, 500_000));
@@ -505,14 +505,12 @@ fn a_registry_with_a_password_is_told_it() {
     sandbox.write("docker/config.json", entry("bWU6c2VjcmV0"));
     dhow(["push", "-q", &name]).ok();
     // A helper that keeps the password instead.
-    let helper = sandbox.write(
-        "bin/docker-credential-test",
-        format!(
+    write_program(
+        sandbox.path("bin/docker-credential-test"),
+        &format!(
             "#!/bin/sh\nread -r name\n[ \"$1 $name\" = 'get {address}' ] || exit 1\necho '{{\"Username\":\"me\",\"Secret\":\"secret\"}}'\n"
         ),
     );
-    let mode = std::os::unix::fs::PermissionsExt::from_mode(0o755);
-    fs_err::set_permissions(helper, mode).expect("chmod");
     sandbox.write("docker/config.json", "{\"credsStore\":\"test\"}");
     dhow(["pull", "-q", &name]).ok();
 }

@@ -3,7 +3,7 @@
 use std::os::unix::fs::MetadataExt as _;
 
 use dhow_integration_tests::registry::{Registry, tar};
-use dhow_integration_tests::{Ran, Sandbox, Stranger, base_image};
+use dhow_integration_tests::{Ran, Sandbox, Stranger, base_image, copy_program, program};
 
 /// A user with a copy of the programs and of busybox.
 struct User<'a> {
@@ -15,8 +15,7 @@ impl<'a> User<'a> {
     fn new(sandbox: &'a Sandbox) -> Self {
         let stranger = Stranger::new(sandbox);
         for name in ["dhow", "dhow-monitor"] {
-            let program = dhow_integration_tests::program(name);
-            fs_err::copy(program, sandbox.path(name)).expect("copy");
+            copy_program(program(name), sandbox.path(name));
         }
         let user = Self { stranger, sandbox };
         user.file(

@@ -4,13 +4,12 @@
 #![allow(clippy::unwrap_used)] // What fails in a test is to stop it.
 
 use std::os::fd::AsRawFd;
-use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use dhow_integration_tests::attack::{Attacker, victim};
-use dhow_integration_tests::{Bundle, PATIENCE, Sandbox, program};
+use dhow_integration_tests::{Bundle, PATIENCE, Sandbox, copy_program, program, write_program};
 use rustix::fs::{CWD, Mode, OFlags};
 use serde_json::json;
 
@@ -33,8 +32,7 @@ fn runtime(path: &Path, bundle: &Bundle, args: &[&str]) {
 /// A program in the container whose interpreter is whoever executes it.
 fn set_trap(bundle: &Bundle) {
     let trap = bundle.path("rootfs/bin/trap");
-    fs_err::write(&trap, "#!/proc/self/exe\n").unwrap();
-    fs_err::set_permissions(&trap, PermissionsExt::from_mode(0o755)).unwrap();
+    write_program(&trap, "#!/proc/self/exe\n");
 }
 
 /// Does something until the attacker has had the runtime's file in its hands, and for a while after.
@@ -67,7 +65,7 @@ fn assert_unharmed(attacker: &Attacker, copy: &Path, before: &[u8]) {
 /// written over as it is seen.
 fn enter(sandbox: &Sandbox, attacker: &Attacker, program: &Path) {
     let nsenter = sandbox.path("nsenter");
-    fs_err::copy("/usr/bin/nsenter", &nsenter).unwrap();
+    copy_program("/usr/bin/nsenter", &nsenter);
     let status = Command::new(nsenter)
         .args(["--target", &attacker.pid().to_string(), "--pid", "--"])
         .arg(program)
@@ -299,6 +297,7 @@ fn nothing_of_the_host_is_seen_of_who_comes_in() {
             .runtime(["exec", attacker.bundle.id(), "true"]);
     }
     let mut bundle = sandbox.bundle("ls -d /proc/[0-9]* | wc -l; cat /proc/1/comm; umask");
+    bundle.use_runtime_of(&attacker.bundle);
     join_pid_namespace(&mut bundle, attacker.pid());
     for _ in 0..30 {
         // Its procfs is of the namespace that it joined.

@@ -59,7 +59,7 @@ fn descriptors_of_a_careless_caller_are_closed_before_the_container_sees_them() 
     let bundle = &attacker.bundle;
     let script = format!(
         "exec 3</ 9</; for n in $(seq 150); do {} --root {} exec {} true || exit 1; done",
-        program("dhow-runtime").display(),
+        bundle.program().display(),
         bundle.root().display(),
         bundle.id()
     );

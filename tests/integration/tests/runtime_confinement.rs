@@ -2,7 +2,7 @@
 
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 
-use dhow_integration_tests::{Bundle, Sandbox, until};
+use dhow_integration_tests::{Bundle, Sandbox, until, write_program};
 use serde_json::{Value, json};
 
 /// Adds a mount.
@@ -146,8 +146,7 @@ fn mounts_of_all_kinds() {
     let source = bundle.path("source");
     fs_err::create_dir_all(&source).unwrap();
     fs_err::write(source.join("file"), "content\n").unwrap();
-    fs_err::write(source.join("script"), "#!/bin/sh\necho ran\n").unwrap();
-    fs_err::set_permissions(source.join("script"), PermissionsExt::from_mode(0o755)).unwrap();
+    write_program(source.join("script"), "#!/bin/sh\necho ran\n");
     fs_err::create_dir_all(bundle.path("rootfs/copied")).unwrap();
     fs_err::write(bundle.path("rootfs/copied/kept"), "from the image\n").unwrap();
     std::os::unix::fs::symlink("kept", bundle.path("rootfs/copied/link")).unwrap();

@@ -1,6 +1,6 @@
 //! A container's life through dhow-runtime's commands: what each does, prints and answers with.
 
-use dhow_integration_tests::{Sandbox, program};
+use dhow_integration_tests::{Sandbox, program, write_program};
 use serde_json::{Value, json};
 
 #[test]
@@ -247,9 +247,7 @@ fn a_program_that_is_missing_or_not_executable_is_told_apart() {
         ("nonsense", "command-not-executable"),
     ] {
         let mut bundle = sandbox.bundle("");
-        fs_err::write(bundle.path("rootfs/bin/odd"), content).unwrap();
-        let mode = std::os::unix::fs::PermissionsExt::from_mode(0o755);
-        fs_err::set_permissions(bundle.path("rootfs/bin/odd"), mode).unwrap();
+        write_program(bundle.path("rootfs/bin/odd"), content);
         bundle.config["process"]["args"] = json!(["odd"]);
         bundle.create().ok();
         let log = bundle.quiet(["start", bundle.id()]).fails(1);

@@ -8,7 +8,7 @@ use std::os::unix::net::UnixDatagram;
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
-use dhow_integration_tests::{Bundle, Ran, Sandbox, program};
+use dhow_integration_tests::{Bundle, Ran, Sandbox, copy_program, program};
 use rustix::net::{RecvAncillaryBuffer, RecvFlags};
 use serde_json::json;
 
@@ -53,11 +53,10 @@ impl Host {
 
 fn bundle(sandbox: &Sandbox) -> Bundle {
     let mut bundle = sandbox.bundle("");
-    fs_err::copy(
+    copy_program(
         program("dhow-test-notifier"),
         bundle.path("rootfs/bin/notifier"),
-    )
-    .unwrap();
+    );
     // Neither what it says besides nor whom systemd is to watch is its business.
     bundle.config["process"]["args"] =
         json!(["notifier", "STATUS=on its way", "MAINPID=1\nREADY=1\nX=2"]);
