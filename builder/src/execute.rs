@@ -104,6 +104,11 @@ impl<'a> Execution<'a> {
                     return Ok(layer);
                 }
                 self.begin(standing);
+                if matches!(action, Action::Run(_)) {
+                    // Before there is a mount: until it executes its own program, it holds all descriptors of this one, and a tree that
+                    // is held cannot be unmounted.
+                    self.guard()?;
+                }
                 let mut snapshot = self.builder.lease.snapshot(below)?;
                 let root = self.mount(&mut snapshot)?;
                 match action {
@@ -171,25 +176,30 @@ impl<'a> Execution<'a> {
         Ok(layer)
     }
 
+    /// The guard of what runs; the first call starts it.
+    fn guard(&mut self) -> Result<&mut Guard, BuildError> {
+        match &mut self.guard {
+            Some(guard) => Ok(guard),
+            none => {
+                crate::sweep(&self.builder.state, &self.builder.runtime);
+                Ok(none.insert(Guard::start(&self.builder.guard)?))
+            }
+        }
+    }
+
     fn run(
         &mut self,
         run: &RunStep,
         root: &Path,
         standing: &Standing<'_>,
     ) -> Result<(), BuildError> {
-        let guard = match &mut self.guard {
-            Some(guard) => guard,
-            none => {
-                crate::sweep(&self.builder.state, &self.builder.runtime);
-                none.insert(Guard::start(&self.builder.guard)?)
-            }
-        };
-        let watched = Watched::new(&self.builder.state, guard)?;
+        let builder = self.builder;
+        let watched = Watched::new(&builder.state, self.guard()?)?;
         let place = Place {
-            runtime: &self.builder.runtime,
+            runtime: &builder.runtime,
             root,
             watched: &watched,
-            progress: self.builder.progress,
+            progress: builder.progress,
             prefix: &standing.prefix,
         };
         let ended = place.run(run);

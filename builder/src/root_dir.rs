@@ -14,6 +14,9 @@ use crate::TreeError;
 /// How many links to nothing are followed on the way to a place that is to be made.
 const MOST_LINKS: usize = 40;
 
+/// How often a path is looked up that others' renames disturb.
+const MOST_ATTEMPTS: usize = 10_000;
+
 /// Links in the tree are followed, and lead from its own root.
 const CONFINED: ResolveFlags = ResolveFlags::IN_ROOT.union(ResolveFlags::NO_MAGICLINKS);
 /// No link is followed.
@@ -54,17 +57,23 @@ impl RootDir {
         self.fd.as_fd()
     }
 
+    /// Opens a path, links in the tree followed.
+    fn resolve(&self, path: &Path, flags: OFlags) -> rustix::io::Result<OwnedFd> {
+        let flags = flags | OFlags::CLOEXEC;
+        // Whatever is renamed or mounted on the machine while the kernel follows a `..` makes it answer EAGAIN; it does not last.
+        for _ in 0..MOST_ATTEMPTS {
+            match rustix::fs::openat2(&self.fd, or_dot(path), flags, Mode::empty(), CONFINED) {
+                Err(Errno::AGAIN) => std::thread::yield_now(),
+                answer => return answer,
+            }
+        }
+        Err(Errno::AGAIN)
+    }
+
     /// What stands at a path, links followed, and its path without links; none where nothing stands there.
     pub(crate) fn find(&self, path: &Path) -> Result<Option<(PathBuf, Stat)>, TreeError> {
         let name = path.to_string_lossy();
-        let opened = rustix::fs::openat2(
-            &self.fd,
-            or_dot(path),
-            OFlags::PATH | OFlags::CLOEXEC,
-            Mode::empty(),
-            CONFINED,
-        );
-        let fd = match opened {
+        let fd = match self.resolve(path, OFlags::PATH) {
             Ok(fd) => fd,
             Err(Errno::NOENT | Errno::NOTDIR) => return Ok(None),
             Err(errno) => return Err(TreeError::system("looking at", &name)(errno)),
@@ -105,13 +114,7 @@ impl RootDir {
     fn make(&self, path: &Path, owner: Owner, links: usize) -> Result<OwnedFd, TreeError> {
         let name = path.to_string_lossy().into_owned();
         let failed = TreeError::system("making the directory", &name);
-        match rustix::fs::openat2(
-            &self.fd,
-            or_dot(path),
-            OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC,
-            Mode::empty(),
-            CONFINED,
-        ) {
+        match self.resolve(path, OFlags::RDONLY | OFlags::DIRECTORY) {
             Ok(fd) => return Ok(fd),
             Err(Errno::NOENT) => {}
             Err(errno) => return Err(failed(errno)),
@@ -237,6 +240,33 @@ mod tests {
             rustix::process::geteuid().as_raw(),
             rustix::process::getegid().as_raw(),
         )
+    }
+
+    #[test]
+    fn renames_elsewhere_do_not_disturb() {
+        let (dir, elsewhere) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let root = RootDir::open(dir.path()).unwrap();
+        std::fs::create_dir(dir.path().join("real")).unwrap();
+        symlink("../../../../real", dir.path().join("up")).unwrap();
+        let names = ["a", "b"].map(|name| elsewhere.path().join(name));
+        std::fs::create_dir(&names[0]).unwrap();
+        let done = std::sync::atomic::AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            let renaming = scope.spawn(|| {
+                let mut renamed = 0;
+                while !done.load(std::sync::atomic::Ordering::Relaxed) {
+                    std::fs::rename(&names[0], &names[1]).unwrap();
+                    std::fs::rename(&names[1], &names[0]).unwrap();
+                    renamed += 1;
+                }
+                renamed
+            });
+            let found = (0..20_000).map(|_| root.find(Path::new("up/../up")));
+            let failed = found.filter(|found| !matches!(found, Ok(Some(_)))).count();
+            done.store(true, std::sync::atomic::Ordering::Relaxed);
+            assert!(renaming.join().unwrap() > 0);
+            assert_eq!(failed, 0);
+        });
     }
 
     #[test]

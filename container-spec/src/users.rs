@@ -1,13 +1,15 @@
 //! Users and groups by the names that the container's own files give them.
 
 use std::io::Read;
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::{BorrowedFd, OwnedFd};
 
 use rustix::fs::{Mode, OFlags, ResolveFlags};
 use rustix::io::Errno;
 
 /// More of a file that comes from an image is not read.
 const LARGEST_FILE: u64 = 8 << 20;
+/// How often a path is looked up that others' renames disturb.
+const MOST_ATTEMPTS: usize = 10_000;
 
 /// Whom a process runs as.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -170,18 +172,24 @@ fn groups(root: BorrowedFd<'_>) -> Result<Vec<GroupEntry>, UserError> {
     Ok(text.lines().filter_map(entry).collect())
 }
 
+fn open(root: BorrowedFd<'_>, file: &str) -> rustix::io::Result<OwnedFd> {
+    let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK | OFlags::NOCTTY;
+    let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
+    // Whatever is renamed or mounted on the machine while the kernel follows a `..` of a link makes it answer EAGAIN; it does not last.
+    for _ in 0..MOST_ATTEMPTS {
+        match rustix::fs::openat2(root, file, flags, Mode::empty(), resolve) {
+            Err(Errno::AGAIN) => std::thread::yield_now(),
+            answer => return answer,
+        }
+    }
+    Err(Errno::AGAIN)
+}
+
 /// The text of a file of the image; empty where there is none. It may be anything (a FIFO, a link out of the root), so it is opened confined
 /// to the root and without waiting, and only a regular file is read.
 fn read(root: BorrowedFd<'_>, file: &'static str) -> Result<String, UserError> {
     let failed = |source: std::io::Error| UserError::Read { file, source };
-    let opened = rustix::fs::openat2(
-        root.as_fd(),
-        file,
-        OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK | OFlags::NOCTTY,
-        Mode::empty(),
-        ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS,
-    );
-    let file = match opened {
+    let file = match open(root, file) {
         Ok(file) => std::fs::File::from(file),
         Err(Errno::NOENT | Errno::NOTDIR) => return Ok(String::new()),
         Err(errno) => return Err(failed(errno.into())),
@@ -198,6 +206,8 @@ fn read(root: BorrowedFd<'_>, file: &'static str) -> Result<String, UserError> {
 
 #[cfg(test)]
 mod tests {
+    use std::os::fd::AsFd as _;
+
     use super::*;
 
     struct Root(std::path::PathBuf, std::fs::File);

@@ -25,6 +25,8 @@ const MARK: (&str, &[u8]) = ("oci-layout", br#"{"imageLayoutVersion":"1.0.0"}"#)
 const INDEX: &str = "index.json";
 /// An index that is larger is none.
 const LARGEST: u64 = 8 << 20;
+/// How often a name is looked up that others' renames disturb.
+const MOST_ATTEMPTS: usize = 10_000;
 /// Where blobs are while they come; whoever goes on finds them there.
 const PARTS: &str = ".partial";
 
@@ -160,13 +162,20 @@ impl Layout {
             false => Mode::empty(),
         };
         let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_MAGICLINKS;
-        match rustix::fs::openat2(&self.directory, name, flags, mode, resolve) {
-            Ok(file) => Ok(file.into()),
-            Err(Errno::XDEV | Errno::LOOP) => Err(io::Error::other(
-                "it is a link that leads out of the layout, which is not followed",
-            )),
-            Err(error) => Err(error.into()),
+        // Whatever is renamed or mounted on the machine while the kernel follows a `..` of a link makes it answer EAGAIN; it does not last.
+        for _ in 0..MOST_ATTEMPTS {
+            match rustix::fs::openat2(&self.directory, name, flags, mode, resolve) {
+                Ok(file) => return Ok(file.into()),
+                Err(Errno::AGAIN) => std::thread::yield_now(),
+                Err(Errno::XDEV | Errno::LOOP) => {
+                    return Err(io::Error::other(
+                        "it is a link that leads out of the layout, which is not followed",
+                    ));
+                }
+                Err(error) => return Err(error.into()),
+            }
         }
+        Err(Errno::AGAIN.into())
     }
 
     /// A regular file and its size; none where there is none.

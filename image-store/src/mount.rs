@@ -5,6 +5,7 @@ use std::fs::{self, File};
 use std::os::fd::{AsFd as _, AsRawFd as _};
 use std::os::unix::fs::DirBuilderExt as _;
 use std::path::Path;
+use std::time::{Duration, Instant};
 
 use dhow_layer::XattrFlavour;
 use nix::sched::{CloneFlags, unshare};
@@ -17,6 +18,8 @@ use crate::{Store, StoreError};
 
 /// What mount(2) takes as options, less the terminating NUL.
 const OPTIONS: usize = 4095;
+/// How long somebody may still have a file of a tree open that is to be unmounted.
+const BUSY: Duration = Duration::from_secs(10);
 /// How many layers the kernel stacks (OVL_MAX_STACK).
 pub(crate) const DEEPEST: usize = 500;
 
@@ -159,9 +162,17 @@ fn mount_from(base: &File, options: &str, target: &Path) -> Result<(), StoreErro
         .map_err(io("mounting an overlay on", target))
 }
 
-/// Unmounts, after which nothing can write to it any more.
+/// Unmounts, after which nothing can write to it any more. Who only looks at it for a moment (through /proc, say) is waited for.
 pub(crate) fn unmount(target: &Path) -> Result<(), StoreError> {
-    rustix::mount::unmount(target, UnmountFlags::empty()).map_err(io("unmounting", target))
+    let end = Instant::now() + BUSY;
+    loop {
+        match rustix::mount::unmount(target, UnmountFlags::empty()) {
+            Err(Errno::BUSY) if Instant::now() < end => {
+                std::thread::sleep(Duration::from_millis(5));
+            }
+            done => return done.map_err(io("unmounting", target)),
+        }
+    }
 }
 
 /// An empty work directory, as every mount needs.
