@@ -1,11 +1,14 @@
 //! Hints of where registries have blobs.
 
+use std::fs::File;
 use std::path::PathBuf;
 
-use dhow_image::{BlobLocations, Digest};
+use dhow_image::{BlobLocations, Descriptor, Digest, ImageTree};
 
-use crate::Store;
-use crate::store::read;
+use crate::blobs::digest_of;
+use crate::error::io;
+use crate::store::{read, sync_directory};
+use crate::{Store, StoreError};
 
 /// So many repositories are remembered for a blob.
 const REMEMBERED: usize = 8;
@@ -52,6 +55,32 @@ impl Locations {
     }
 }
 
+impl Store {
+    /// Makes durable what is known of where the missing blobs of an image (or of an index's images) are: a name that relies on it is
+    /// about to be written.
+    pub(crate) fn settle_places(&self, root: &Descriptor) -> Result<(), StoreError> {
+        // An image that lacks a document is found wanting elsewhere.
+        let Ok(tree) = ImageTree::read(self, root) else {
+            return Ok(());
+        };
+        let mut relied = false;
+        for blob in tree.blobs() {
+            let digest = digest_of(blob)?;
+            let path = self.locations().path(&digest);
+            if !self.has_blob(&digest)
+                && let Ok(hint) = File::open(&path)
+            {
+                hint.sync_all().map_err(io("syncing", &path))?;
+                relied = true;
+            }
+        }
+        match relied {
+            true => sync_directory(&self.path("locations")),
+            false => Ok(()),
+        }
+    }
+}
+
 impl BlobLocations for Locations {
     fn repositories(&self, registry: &str, digest: &Digest) -> Vec<String> {
         let lines = self.lines(digest).into_iter();
@@ -74,7 +103,11 @@ impl BlobLocations for Locations {
             .iter()
             .map(|line| format!("{} {}\n", line.0, line.1))
             .collect();
+        // Of what is not here any more, this may be all that is left: then it must not be replaced by what a crash leaves empty.
+        let durable = !self.store.has_blob(digest);
         // A hint that cannot be written is a hint less.
-        let _ = self.store.write(&self.path(digest), text.as_bytes(), false);
+        let _ = self
+            .store
+            .write(&self.path(digest), text.as_bytes(), durable);
     }
 }

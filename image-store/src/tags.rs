@@ -338,6 +338,7 @@ impl Store {
         {
             return Err(StoreError::NoSuchImage(index.digest().to_string()));
         }
+        self.settle_places(tag.index.as_ref().unwrap_or(&tag.manifest))?;
         let directory = path.parent().unwrap_or(path);
         loop {
             self.make_tag_directory(directory)?;

@@ -39,6 +39,11 @@ work_on() {
     dhow_on "$1" rmi one >/dev/null
     withdraw "$1" alias
     promised "$1" alias tag loaded alias
+    # Its layer stays with the other name, its blob goes, and the registry has it: what says so is all that is left of it.
+    dhow_on "$1" pull -q 127.0.0.1:5000/loaded >/dev/null
+    dhow_on "$1" rmi 127.0.0.1:5000/loaded >/dev/null
+    dhow_on "$1" system prune --force >/dev/null
+    promised "$1" 127.0.0.1:5000/loaded pull -q 127.0.0.1:5000/loaded
     promised "$1" base import /vm/busybox.tar base
     promised "$1" built build -q -t built /data/logged-context
     withdraw "$1" 127.0.0.1:5000/pulled
@@ -50,7 +55,7 @@ work_on() {
 # Four numbers of the log: where, how much (both in sectors), flags and length of a mark. usage: entry FILE OFFSET
 entry() { od -A n -t u8 -j "$2" -N 32 "$1"; }
 
-# Applies the log (Documentation/admin-guide/device-mapper/log-writes.rst) to the disk as it was, and looks at it after each STEPth flush and at the end.
+# Applies the log (Documentation/admin-guide/device-mapper/log-writes.rst) to the disk as it was, and looks at it after each STEPth flush, where something is promised, and at the end.
 # usage: replay NAME FILE-SYSTEM STEP
 replay() {
     log=/data/$1-log.img
@@ -72,7 +77,11 @@ replay() {
         number=$((number + 1))
         # shellcheck disable=SC2046 # four numbers
         apply_entry $(entry "$log" "$at")
-        [ $((flags & 8)) = 0 ] || { keep_mark "$(dd if="$log" iflag=skip_bytes,count_bytes skip=$((at - unit + 32)) count="$length" 2>/dev/null)"; continue; }
+        if [ $((flags & 8)) != 0 ]; then
+            keep_mark "$(dd if="$log" iflag=skip_bytes,count_bytes skip=$((at - unit + 32)) count="$length" 2>/dev/null)"
+            look_at "$1" "$2"
+            continue
+        fi
         # Flush or FUA: what came before is on the disk.
         [ $((flags & 3)) != 0 ] || continue
         flushes=$((flushes + 1))
@@ -138,7 +147,9 @@ logged_store_has_what_it_needs() {
     new_tar /data/loaded.tar 200000
     new_tar /data/pulled.tar 250000
     for name in loaded pulled; do dhow import "/data/$name.tar" "$name"; done
+    # Before the registry has it: with its layer in another form.
     dhow save -o /data/loaded.archive loaded
+    serve_image loaded
     serve_image pulled
     mkdir -p /data/logged-context
     head -c 50000 /dev/urandom >/data/logged-context/data
@@ -157,6 +168,18 @@ log_and_replay() {
 every_flush_of_ext4_leaves_a_whole_store() { log_and_replay ext4 64 8; }
 every_flush_of_xfs_leaves_a_whole_store() { log_and_replay xfs 320 8; }
 
+# The checks above can fail: a promise that is made before the work is begun is found broken.
+a_promise_before_its_time_is_seen() {
+    make_logged_disk logged-early ext4 64
+    dhow load -q -i /data/loaded.archive >/dev/null
+    promise logged-early loaded "$(dhow images -q --no-trunc loaded)"
+    dhow_on logged-early load -q -i /data/loaded.archive >/dev/null
+    umount /mnt/logged-early
+    dmsetup remove logged-early
+    if (replay logged-early ext4 1) >/tmp/early 2>&1; then fail "nothing is seen: $(cat /tmp/early)"; fi
+    holds "$(tail -n 1 /tmp/early)" "loaded is not sha256:"
+}
+
 limit=600
-check logged_store_has_what_it_needs every_flush_of_ext4_leaves_a_whole_store every_flush_of_xfs_leaves_a_whole_store
+check logged_store_has_what_it_needs a_promise_before_its_time_is_seen every_flush_of_ext4_leaves_a_whole_store every_flush_of_xfs_leaves_a_whole_store
 limit=
