@@ -191,6 +191,7 @@ fn host_names() -> Vec<BindMount> {
             source: file.into(),
             destination: file.into(),
             read_only: true,
+            id_mapped: false,
         })
         .collect()
 }

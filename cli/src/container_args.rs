@@ -16,6 +16,7 @@ use crate::context::Context;
 use crate::environment::EnvironmentArgs;
 use crate::images::{PullPolicy, ensure_image};
 use crate::progress;
+use crate::user_namespace_args::{UserNamespaceArgs, UserNamespaceChoice};
 
 /// A container to be made. Words after the image belong to its command.
 #[derive(clap::Args)]
@@ -50,6 +51,8 @@ pub(crate) struct ContainerArgs {
     limits: LimitArgs,
     #[command(flatten)]
     confinement: ConfinementArgs,
+    #[command(flatten)]
+    user_namespace: UserNamespaceArgs,
     /// The image, and the command with its words [default: the image's command]
     #[arg(
         required = true,
@@ -90,8 +93,9 @@ struct ProcessArgs {
 #[derive(clap::Args)]
 #[command(next_help_heading = "Files and network")]
 struct PlaceArgs {
-    /// Show a directory or file of the host, or a named volume, inside
-    #[arg(short, long, value_name = "SOURCE:PATH[:ro]")]
+    /// Show a directory or file of the host, or a named volume, inside; OPTIONS are ro, and idmap: owned in the container's user
+    /// namespace as on the host
+    #[arg(short, long, value_name = "SOURCE:PATH[:OPTIONS]")]
     volume: Vec<String>,
     /// Mount an empty file system in memory
     #[arg(long, value_name = "PATH[:OPTIONS]")]
@@ -177,13 +181,24 @@ impl ContainerArgs {
             );
         }
         // What is wrong with the words is told before an image is pulled.
-        let options = self.options(engine)?;
+        let mut options = self.options(engine)?;
+        let mut auto_ids = None;
+        match self.user_namespace.choice()? {
+            UserNamespaceChoice::Host => {}
+            UserNamespaceChoice::Own(own) => options.user_namespace = Some(own),
+            UserNamespaceChoice::Auto(auto) => auto_ids = Some(auto),
+        }
+        match options.user_namespace.is_some() || auto_ids.is_some() {
+            true => dhow_engine::may_map_ids()?,
+            false => self.place.check_unmapped()?,
+        }
         let (image, image_name) = self.image(context)?;
         Ok(CreateRequest {
             image,
             image_name,
             name: self.name.clone(),
             options,
+            auto_ids,
             stop_signal: self.process.stop_signal.clone(),
             stdin: self.interactive,
             auto_remove: self.rm,
@@ -265,6 +280,22 @@ impl ContainerArgs {
             confinement: self.confinement.confinement()?,
             ..ContainerOptions::default()
         })
+    }
+}
+
+impl PlaceArgs {
+    /// Without a user namespace of the container's own there is nothing that owners could be mapped by.
+    fn check_unmapped(&self) -> anyhow::Result<()> {
+        let is_mapped = |text: &&String| {
+            let options = text.split(':').nth(2).unwrap_or_default();
+            options.split(',').any(|option| option == "idmap")
+        };
+        match self.volume.iter().find(is_mapped) {
+            Some(text) => bail!(
+                "-v {text}: idmap is for a container with a user namespace of its own; give it one (--userns auto, --uidmap)"
+            ),
+            None => Ok(()),
+        }
     }
 }
 
@@ -374,20 +405,29 @@ fn volume(text: &str, engine: &Engine) -> anyhow::Result<BindMount> {
         destination.starts_with('/') && destination != "/",
         "-v {text}: {destination:?} is no absolute path inside the container"
     );
-    let read_only = match options {
-        "" | "rw" => false,
-        "ro" => true,
-        other => bail!("-v {text}: the option {other:?} is not supported; use ro or rw"),
-    };
-    let source = if source.starts_with(['/', '.', '~']) {
-        std::path::absolute(source)?
-    } else {
-        engine.volume(source)?
+    // Whose files a volume's are is a matter of containers alone, whatever ids these have on the host.
+    let is_volume = !source.starts_with(['/', '.', '~']);
+    let (mut read_only, mut id_mapped) = (false, is_volume);
+    for option in options.split(',').filter(|option| !option.is_empty()) {
+        match option {
+            "rw" => read_only = false,
+            "ro" => read_only = true,
+            "idmap" => id_mapped = true,
+            "U" => bail!(
+                "-v {text}: U would change the owners of the host's files; use idmap, with which they have inside the owners that they have on the host"
+            ),
+            other => bail!("-v {text}: the option {other:?} is not supported; use ro, rw or idmap"),
+        }
+    }
+    let source = match is_volume {
+        true => engine.volume(source)?,
+        false => std::path::absolute(source)?,
     };
     Ok(BindMount {
         source,
         destination: destination.into(),
         read_only,
+        id_mapped,
     })
 }
 

@@ -14,6 +14,7 @@ mod rootless;
 mod table;
 mod terminal;
 mod usage;
+mod user_namespace_args;
 mod verbs;
 
 use std::process::ExitCode;

@@ -14,7 +14,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitCode, Stdio};
 
 use anyhow::{Context as _, bail, ensure};
-use dhow_sys::namespace;
+use dhow_sys::{namespace, user_namespace};
 use rustix::fs::FlockOperation;
 
 /// Tells the program that it is inside, and who the user is outside.
@@ -159,16 +159,23 @@ impl Ids {
             let Ok(there) = File::open(path.join("ns/user")) else {
                 continue;
             };
-            let is_other = there.metadata().is_ok_and(|found| found.ino() != own);
             let maps = [("uid_map", &self.uids), ("gid_map", &self.gids)];
             let has_ids = |(map, ids): (&str, &Vec<Range>)| {
                 std::fs::read_to_string(path.join(map)).is_ok_and(|text| parse_map(&text) == *ids)
             };
-            if is_other && maps.into_iter().all(has_ids) {
+            if maps.into_iter().all(has_ids) && self.has_made(&there, own) {
                 return Some(there.into());
             }
         }
         None
+    }
+
+    /// Whether the user made this namespace right below the one with the number `own`. One further below has the same maps for who looks
+    /// from here, when it maps all ids to themselves; but containers of others above it could not be entered from it.
+    fn has_made(&self, there: &File, own: u64) -> bool {
+        let above = || File::from(user_namespace::parent(there.as_fd())?).metadata();
+        user_namespace::owner(there.as_fd()) == Ok(self.user)
+            && above().is_ok_and(|above| above.ino() == own)
     }
 
     /// Puts this process into a new user namespace and a mount namespace of it, as its root.
@@ -267,20 +274,13 @@ fn user_name(user: u32) -> Option<String> {
 fn ranges(text: &str, user: u32, name: Option<&str>) -> Vec<Range> {
     let number = user.to_string();
     let mut next: u32 = 1;
-    let mut found = Vec::new();
-    for line in text.lines() {
-        let mut fields = line.trim().split(':');
-        let owner = fields.next().unwrap_or_default();
-        if owner != number && Some(owner) != name {
-            continue;
-        }
-        let mut numbers = fields.map(|field| field.parse::<u32>());
-        if let (Some(Ok(first)), Some(Ok(count @ 1..))) = (numbers.next(), numbers.next()) {
-            found.push((next, first, count));
-            next = next.saturating_add(count);
-        }
-    }
-    found
+    let given = dhow_engine::subordinate_ids(text, &[&number, name.unwrap_or(&number)]);
+    let place = |(first, count)| {
+        let range = (next, first, count);
+        next = next.saturating_add(count);
+        range
+    };
+    given.into_iter().map(place).collect()
 }
 
 fn as_map(ranges: &[Range]) -> String {

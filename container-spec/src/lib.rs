@@ -10,6 +10,7 @@ mod options;
 mod process;
 mod seccomp;
 mod spec;
+mod user_namespace;
 mod users;
 
 pub use capabilities::{CapabilityError, all_capabilities, default_capabilities, parse_capability};
@@ -20,4 +21,5 @@ pub use options::{
 pub use process::{DEFAULT_PATH, ExecOptions, command_line, environment, exec_process};
 pub use seccomp::default_seccomp;
 pub use spec::{SpecError, container_spec};
+pub use user_namespace::{IdMapError, IdRange, UserNamespace, check_ranges};
 pub use users::{UserError, UserIds, find_user};

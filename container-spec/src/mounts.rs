@@ -6,13 +6,19 @@ use oci_spec::runtime::Mount;
 
 use crate::{ContainerOptions, NetworkMode};
 
+/// The group of terminals.
+const TTY: u32 = 5;
+
 /// The mounts in the order in which they are made: the kernel's file systems, then what a person asked for, upper directories first.
 pub(crate) fn mounts(options: &ContainerOptions) -> Vec<Mount> {
-    let mut asked: Vec<Mount> = options.mounts.iter().map(bind).collect();
+    let is_mapped = options.user_namespace.is_some();
+    let binds = options.mounts.iter();
+    let mut asked: Vec<Mount> = binds.map(|mount| bind(mount, is_mapped)).collect();
     asked.extend(options.tmpfs.iter().map(tmpfs));
     asked.sort_by_key(|mount| mount.destination().components().count());
-    let mut mounts = kernel_mounts(options.confinement.privileged);
-    if options.rootless && options.network != NetworkMode::None {
+    let mut mounts = kernel_mounts(options);
+    let is_less = options.rootless || options.user_namespace.is_some();
+    if is_less && options.network != NetworkMode::None {
         // A sysfs is mounted by who owns the network namespace that it shows; others see the host's, with its cgroups.
         mounts.retain(|mount| !mount.destination().starts_with("/sys"));
         let words = ["rbind", "nosuid", "noexec", "nodev", "ro", "rro"];
@@ -30,8 +36,24 @@ pub(crate) fn mounts(options: &ContainerOptions) -> Vec<Mount> {
     mounts
 }
 
-fn kernel_mounts(privileged: bool) -> Vec<Mount> {
-    let access = if privileged { "rw" } else { "ro" };
+fn kernel_mounts(options: &ContainerOptions) -> Vec<Mount> {
+    let access = if options.confinement.privileged {
+        "rw"
+    } else {
+        "ro"
+    };
+    let mut terminals = vec![
+        "nosuid",
+        "noexec",
+        "newinstance",
+        "ptmxmode=0666",
+        "mode=0620",
+    ];
+    // The group tty, where there is one.
+    let own = options.user_namespace.as_ref();
+    if own.is_none_or(|own| own.host_group(TTY).is_some()) {
+        terminals.push("gid=5");
+    }
     vec![
         mount("/proc", "proc", "proc", &["nosuid", "noexec", "nodev"]),
         mount(
@@ -40,19 +62,7 @@ fn kernel_mounts(privileged: bool) -> Vec<Mount> {
             "tmpfs",
             &["nosuid", "strictatime", "mode=755", "size=65536k"],
         ),
-        mount(
-            "/dev/pts",
-            "devpts",
-            "devpts",
-            &[
-                "nosuid",
-                "noexec",
-                "newinstance",
-                "ptmxmode=0666",
-                "mode=0620",
-                "gid=5",
-            ],
-        ),
+        mount("/dev/pts", "devpts", "devpts", &terminals),
         mount(
             "/sys",
             "sysfs",
@@ -90,7 +100,7 @@ fn mount(destination: &str, kind: &str, source: &str, options: &[&str]) -> Mount
     mount
 }
 
-fn bind(bind: &crate::BindMount) -> Mount {
+fn bind(bind: &crate::BindMount, is_mapped: bool) -> Mount {
     let mut options = vec!["rbind".to_owned(), "rprivate".to_owned()];
     let access: &[&str] = match bind.read_only {
         // What is mounted below the source is not writable either.
@@ -98,6 +108,10 @@ fn bind(bind: &crate::BindMount) -> Mount {
         false => &["rw"],
     };
     options.extend(access.iter().map(|word| (*word).to_owned()));
+    if bind.id_mapped && is_mapped {
+        // As the container's ids are.
+        options.push("ridmap".to_owned());
+    }
     let mut mount = Mount::default();
     mount
         .set_destination(bind.destination.clone())
@@ -142,6 +156,7 @@ mod tests {
             source: "/srv".into(),
             destination: destination.into(),
             read_only: true,
+            id_mapped: false,
         }
     }
 

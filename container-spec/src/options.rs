@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use oci_spec::runtime::{Capability, LinuxSeccomp};
 use serde::{Deserialize, Serialize};
 
-use crate::Limits;
+use crate::{Limits, UserNamespace};
 
 /// What a person asks of a container beyond what its image says. The default asks for nothing: a safe container.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -44,6 +44,9 @@ pub struct ContainerOptions {
     pub cgroups_path: Option<PathBuf>,
     /// Whether root of a user namespace makes it, who may mount less than the machine's.
     pub rootless: bool,
+    /// A user namespace of its own; otherwise it has that of who makes it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub user_namespace: Option<UserNamespace>,
     /// Labels that a person gave.
     pub labels: BTreeMap<String, String>,
     /// Annotations for the OCI Spec.
@@ -94,6 +97,9 @@ pub struct BindMount {
     pub destination: PathBuf,
     /// Whether it cannot be written from inside.
     pub read_only: bool,
+    /// Whether its files have the owners inside that they have on the host, also where the container has a user namespace of its own.
+    #[serde(default)]
+    pub id_mapped: bool,
 }
 
 /// An empty file system in memory.

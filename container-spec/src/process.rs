@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::spec::SpecError;
 use crate::users::{UserIds, find_user};
-use crate::{Confinement, ContainerOptions, Rlimit, capabilities};
+use crate::{Confinement, ContainerOptions, Rlimit, UserNamespace, capabilities};
 
 /// Where commands are looked for when the image does not say.
 pub const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
@@ -82,6 +82,19 @@ pub fn environment(defaults: &[String], image: &[String], own: &[String]) -> Vec
     all
 }
 
+/// Whether the namespace has all whom a process would run as.
+fn check_mapped(own: &UserNamespace, ids: &UserIds) -> Result<(), SpecError> {
+    let unmapped = |kind, id| Err(SpecError::Unmapped { kind, id });
+    if own.host_user(ids.uid).is_none() {
+        return unmapped("user", ids.uid);
+    }
+    let mut groups = [ids.gid].into_iter().chain(ids.groups.iter().copied());
+    match groups.find(|id| own.host_group(*id).is_none()) {
+        Some(id) => unmapped("group", id),
+        None => Ok(()),
+    }
+}
+
 /// The first process of a container.
 pub(crate) fn container_process(
     image: &ImageConfiguration,
@@ -91,6 +104,9 @@ pub(crate) fn container_process(
     let config = image.config().as_ref();
     let image_user = config.and_then(|c| c.user().as_deref()).unwrap_or("");
     let ids = find_user(root, options.user.as_deref().unwrap_or(image_user))?;
+    if let Some(own) = &options.user_namespace {
+        check_mapped(own, &ids)?;
+    }
     let mut process = base(&ids, &options.confinement);
     process
         .set_args(Some(command_line(
@@ -139,6 +155,9 @@ pub fn exec_process(
     let mut ids = None;
     if let Some(user) = &options.user {
         let found = find_user(root, user)?;
+        if let Some(own) = UserNamespace::of_spec(container) {
+            check_mapped(&own, &found)?;
+        }
         process.set_user(user_of(&found));
         ids = Some(found);
     }

@@ -13,6 +13,7 @@ use crate::limits::LimitError;
 use crate::mounts::mounts;
 use crate::process::container_process;
 use crate::seccomp::{default_seccomp, machine};
+use crate::user_namespace::mappings;
 use crate::users::UserError;
 use crate::{Confinement, ContainerOptions, NetworkMode, SeccompChoice};
 
@@ -44,6 +45,9 @@ const READ_ONLY: [&str; 5] = [
     "/proc/sysrq-trigger",
 ];
 
+/// The last group that may be given leave to send pings.
+const LAST_GROUP: u32 = 2_147_483_647;
+
 /// A container that cannot be described.
 #[derive(Debug, thiserror::Error)]
 pub enum SpecError {
@@ -59,6 +63,16 @@ pub enum SpecError {
     /// Whom it runs as.
     #[error(transparent)]
     User(#[from] UserError),
+    /// Somebody whom the container's user namespace does not have.
+    #[error(
+        "{kind} {id} is not mapped into the container; map it too (--userns, --uidmap, --gidmap)"
+    )]
+    Unmapped {
+        /// `user` or `group`.
+        kind: &'static str,
+        /// The number inside.
+        id: u32,
+    },
     /// What it may use.
     #[error(transparent)]
     Limit(#[from] LimitError),
@@ -104,12 +118,17 @@ fn linux(options: &ContainerOptions) -> Result<Linux, SpecError> {
     resources.set_devices(Some(devices(privileged)));
     let mut linux = Linux::default();
     linux
-        .set_namespaces(Some(namespaces(&options.network)))
+        .set_namespaces(Some(namespaces(options)))
         .set_resources(Some(resources))
         .set_cgroups_path(options.cgroups_path.clone())
         .set_devices(None)
         .set_seccomp(seccomp(&options.confinement))
         .set_sysctl(sysctl(options));
+    if let Some(own) = &options.user_namespace {
+        linux
+            .set_uid_mappings(Some(mappings(own.uids())))
+            .set_gid_mappings(Some(mappings(own.gids())));
+    }
     let paths = |list: &[&str]| (!privileged).then(|| list.iter().map(|p| (*p).into()).collect());
     let masked = paths(&MASKED).map(|mut masked: Vec<String>| {
         masked.extend(throttle_counters());
@@ -153,19 +172,21 @@ fn seccomp(confinement: &Confinement) -> Option<LinuxSeccomp> {
 /// What a program that is not root may do in a network of its own: open low ports and send pings, as in Docker.
 fn sysctl(options: &ContainerOptions) -> Option<HashMap<String, String>> {
     // The kernel takes groups that the user namespace has, and root's is all that is sure to be there.
-    let pinging = match options.rootless {
-        true => "0 0",
-        false => "0 2147483647",
+    let last = match &options.user_namespace {
+        Some(own) => own.last_group_from_root().min(LAST_GROUP),
+        None if options.rootless => 0,
+        None => LAST_GROUP,
     };
+    let pinging = format!("0 {last}");
     (options.network == NetworkMode::None).then(|| {
         HashMap::from([
             ("net.ipv4.ip_unprivileged_port_start".into(), "0".into()),
-            ("net.ipv4.ping_group_range".into(), pinging.into()),
+            ("net.ipv4.ping_group_range".into(), pinging),
         ])
     })
 }
 
-fn namespaces(network: &NetworkMode) -> Vec<LinuxNamespace> {
+fn namespaces(options: &ContainerOptions) -> Vec<LinuxNamespace> {
     use LinuxNamespaceType as Type;
     let namespace = |kind: Type| {
         let mut namespace = LinuxNamespace::default();
@@ -176,7 +197,10 @@ fn namespaces(network: &NetworkMode) -> Vec<LinuxNamespace> {
         [Type::Pid, Type::Mount, Type::Ipc, Type::Uts, Type::Cgroup]
             .map(namespace)
             .into();
-    match network {
+    if options.user_namespace.is_some() {
+        namespaces.push(namespace(Type::User));
+    }
+    match &options.network {
         NetworkMode::Host => {}
         NetworkMode::None => namespaces.push(namespace(Type::Network)),
         NetworkMode::Namespace(path) => {
@@ -224,6 +248,7 @@ mod tests {
     use std::os::fd::AsFd;
 
     use super::*;
+    use crate::UserNamespace;
 
     fn spec_of(options: &ContainerOptions) -> Spec {
         let root = std::fs::File::open("/var/empty")
@@ -261,6 +286,48 @@ mod tests {
         assert!(sets.effective().as_ref().unwrap().is_empty());
         assert!(sets.permitted().as_ref().unwrap().is_empty());
         assert_eq!(sets.bounding().as_ref().unwrap().len(), 14);
+    }
+
+    #[test]
+    fn a_user_namespace_of_its_own_is_mapped_and_has_no_more_than_it_can_mount() {
+        let range = |text: &str| vec![text.parse().unwrap()];
+        let own = |gids| UserNamespace::new(range("0:100000:2000"), range(gids)).unwrap();
+        let spec = |gids, network, user: &str| {
+            let options = ContainerOptions {
+                user_namespace: Some(own(gids)),
+                args: vec!["true".into()],
+                user: Some(user.into()),
+                network,
+                ..Default::default()
+            };
+            let root = std::fs::File::open("/proc").unwrap();
+            container_spec(&ImageConfiguration::default(), &options, root.as_fd())
+        };
+        let described = spec("0:200000:3000", NetworkMode::None, "1").unwrap();
+        assert_eq!(
+            UserNamespace::of_spec(&described),
+            Some(own("0:200000:3000"))
+        );
+        let linux = described.linux().as_ref().unwrap();
+        assert_eq!(linux.namespaces().as_ref().unwrap().len(), 7);
+        let sysctl = linux.sysctl().as_ref().unwrap();
+        assert_eq!(sysctl["net.ipv4.ping_group_range"], "0 2999");
+        let small = spec("0:200000:5", NetworkMode::Host, "1:1").unwrap();
+        let mounts = small.mounts().as_ref().unwrap();
+        let mount = |path: &str| {
+            let at = |mount: &&oci_spec::runtime::Mount| {
+                mount.destination() == std::path::Path::new(path)
+            };
+            mounts.iter().find(at).unwrap()
+        };
+        let options = mount("/dev/pts").options().as_ref().unwrap();
+        assert!(!options.contains(&"gid=5".to_owned()), "{options:?}");
+        assert_eq!(mount("/sys").typ().as_deref(), Some("bind"));
+        for (user, kind, id) in [("2000", "user", 2000), ("1:3000", "group", 3000)] {
+            let refused = spec("0:200000:3000", NetworkMode::None, user).unwrap_err();
+            let expected = SpecError::Unmapped { kind, id };
+            assert_eq!(refused.to_string(), expected.to_string());
+        }
     }
 
     #[test]

@@ -8,7 +8,7 @@ use dhow_image_store::{Image, RootFs};
 use dhow_supervise::{Exit, PodFiles, PodLock};
 
 use crate::records::make_dir;
-use crate::{ContainerId, ContainerName, ContainerSpec, Engine, EngineError, PodSpec};
+use crate::{AutoIds, ContainerId, ContainerName, ContainerSpec, Engine, EngineError, PodSpec};
 
 /// The signal that asks a container to end where nothing else is said.
 const STOP_SIGNAL: &str = "SIGTERM";
@@ -27,6 +27,8 @@ pub struct CreateRequest {
     pub name: Option<ContainerName>,
     /// What is asked of it. Host name and cgroup are set here where they are not given.
     pub options: ContainerOptions,
+    /// Of which ids its user namespace is made, where `options` does not give one.
+    pub auto_ids: Option<AutoIds>,
     /// The signal that asks it to end; the image's otherwise.
     pub stop_signal: Option<String>,
     /// Whether its standard input stays open.
@@ -59,18 +61,21 @@ impl Engine {
     pub fn create(&self, request: CreateRequest) -> Result<Prepared, EngineError> {
         let image = request.image.clone();
         let is_named = request.name.is_some();
+        let auto_ids = request.auto_ids.clone();
         let mut spec = describe(request)?;
         let files = self.files(&spec.id);
         let lock = new_lock(&files)?;
-        match self.record(&mut spec, is_named).and_then(|()| {
-            self.check_sources(&spec)?;
-            let owner = spec.id.as_str();
-            Ok(if spec.auto_remove {
-                self.store.temporary_root_fs(&image, owner)?
-            } else {
-                self.store.root_fs(&image, owner)?
-            })
-        }) {
+        match self
+            .record_with_ids(&mut spec, is_named, auto_ids.as_ref())
+            .and_then(|()| {
+                self.check_sources(&spec)?;
+                let owner = spec.id.as_str();
+                Ok(if spec.auto_remove {
+                    self.store.temporary_root_fs(&image, owner)?
+                } else {
+                    self.store.root_fs(&image, owner)?
+                })
+            }) {
             Ok(root_fs) => Ok(Prepared {
                 spec,
                 image,
@@ -83,6 +88,26 @@ impl Engine {
                 Err(error)
             }
         }
+    }
+
+    /// Records the pod, with ids for its user namespace that no other has.
+    fn record_with_ids(
+        &self,
+        spec: &mut PodSpec,
+        is_named: bool,
+        auto_ids: Option<&AutoIds>,
+    ) -> Result<(), EngineError> {
+        let Some(auto_ids) = auto_ids else {
+            return self.record(spec, is_named);
+        };
+        make_dir(&self.root)?;
+        // Until they are recorded, nobody else may choose.
+        let _lock = PodLock::wait_and_take(&self.root.join("user-ids.lock"))?;
+        let own = self.choose_ids(auto_ids)?;
+        for container in &mut spec.containers {
+            container.options.user_namespace = Some(own.clone());
+        }
+        self.record(spec, is_named)
     }
 
     /// Records the pod; a made-up name that is taken is replaced by another.
@@ -140,6 +165,9 @@ fn describe(request: CreateRequest) -> Result<PodSpec, EngineError> {
         .hostname
         .get_or_insert_with(|| id.short().to_owned());
     options.rootless = !dhow_image_store::is_hosts_root();
+    if options.user_namespace.is_some() || request.auto_ids.is_some() {
+        crate::may_map_ids()?;
+    }
     // Without root there may be none, and the runtime goes without where nobody insists.
     if !options.rootless {
         options

@@ -38,6 +38,11 @@ impl Engine {
                 "CapAdd": options.confinement.cap_add,
                 "CapDrop": options.confinement.cap_drop,
                 "CgroupParent": options.cgroups_path,
+                "UsernsMode": if options.user_namespace.is_some() { "private" } else { "" },
+                "IDMappings": options.user_namespace.as_ref().map(|own| json!({
+                    "UidMap": own.uids().iter().map(ToString::to_string).collect::<Vec<_>>(),
+                    "GidMap": own.gids().iter().map(ToString::to_string).collect::<Vec<_>>(),
+                })),
             },
             "Mounts": options.mounts.iter().map(|mount| json!({
                 "Type": "bind",

@@ -99,7 +99,9 @@ impl Engine {
         let (channel, remote) =
             Channel::pair().map_err(EngineError::system("connecting with the monitor"))?;
         let monitor = self.spawn_monitor(&files, remote)?;
-        prepared.root_fs.mount(&rootfs)?;
+        let own = spec.first().options.user_namespace.as_ref();
+        let ids = own.map(crate::user_namespace::make).transpose()?;
+        prepared.root_fs.mount(&rootfs, ids.as_ref())?;
         self.write_bundle(&prepared, &files, &rootfs)?;
         let container = spec.first();
         let with_stdin = attach && container.stdin;

@@ -3,6 +3,7 @@
 //! A plain container is a pod of one. Its spec is durable, under the root directory; its status is not, and lies under the state directory, where
 //! its monitor writes it. Whoever holds the pod's lock works on it: the creator, then the monitor, then whoever removes it.
 
+mod auto_ids;
 mod create;
 mod engine;
 mod error;
@@ -19,10 +20,12 @@ mod remove;
 mod spec;
 mod status;
 mod stop;
+mod user_namespace;
 mod volumes;
 
 pub use dhow_supervise::{Exit, LogLine, StreamName};
 
+pub use auto_ids::{AutoIds, subordinate_ids};
 pub use create::{CreateRequest, Prepared};
 pub use engine::{Engine, EngineOptions};
 pub use error::{EngineError, ErrorKind};
@@ -33,3 +36,4 @@ pub use logs::LogOptions;
 pub use name::{ContainerId, ContainerName, NameError};
 pub use spec::{ContainerSpec, PodSpec};
 pub use status::{ContainerState, PodStatus};
+pub use user_namespace::may_map_ids;

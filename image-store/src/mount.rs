@@ -14,6 +14,7 @@ use rustix::io::Errno;
 use rustix::mount::{MountFlags, MountPropagationFlags, UnmountFlags};
 
 use crate::error::io;
+use crate::id_mapped::{Attached, MappedIds, copy_of};
 use crate::{Store, StoreError};
 
 /// What mount(2) takes as options, less the terminating NUL.
@@ -44,14 +45,24 @@ pub(crate) struct Overlay<'a> {
     pub(crate) target: &'a Path,
     /// Nothing of it has to outlive a crash of the machine, so that unmounting need not wait for the disk.
     pub(crate) volatile: bool,
+    /// Whose files are mapped, and a directory that the store's copy for that may hide meanwhile.
+    pub(crate) ids: Option<(&'a MappedIds, &'a Path)>,
 }
 
 impl Store {
     /// Mounts an overlay in the calling thread's mount namespace.
     pub(crate) fn mount_overlay(&self, overlay: &Overlay<'_>) -> Result<(), StoreError> {
         check_depth(overlay.lowers.len())?;
+        let attached = match overlay.ids {
+            Some((ids, at)) => Some(Attached::new(copy_of(&self.path(""), ids)?, at)?),
+            None => None,
+        };
         let path = self.path("trees");
-        let trees = File::open(&path).map_err(io("opening", &path))?;
+        let trees = match &attached {
+            Some(copy) => copy.open("trees")?,
+            None => File::open(&path).map_err(io("opening", &path))?,
+        };
+        let ids = overlay.ids.map(|(ids, _)| ids);
         let lowers = self.seen(&overlay.lowers)?.iter();
         let lowers = lowers.map(|lower| format!("{lower}/fs"));
         let named = Parts {
@@ -61,15 +72,14 @@ impl Store {
         };
         let options = self.options(&named, overlay.volatile);
         if options.len() <= OPTIONS {
-            return mount_from(&trees, &options, overlay.target);
+            return mount_from(&trees, &options, overlay.target, ids);
         }
         // Names of so many layers are too long for the page; those of descriptors are not, so they are named by those.
         let mut opened = Vec::new();
         let mut open = |part: &String| {
-            let path = path.join(part);
             let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
-            let opening = rustix::fs::open(&path, flags, Mode::empty());
-            let descriptor = opening.map_err(io("opening", &path))?;
+            let opening = rustix::fs::openat(&trees, part.as_str(), flags, Mode::empty());
+            let descriptor = opening.map_err(io("opening", path.join(part)))?;
             let name = descriptor.as_raw_fd().to_string();
             opened.push(descriptor);
             Ok(name)
@@ -89,6 +99,7 @@ impl Store {
             &directory,
             &self.options(&short, overlay.volatile),
             overlay.target,
+            ids,
         )
     }
 
@@ -145,13 +156,21 @@ pub(crate) fn check_depth(layers: usize) -> Result<(), StoreError> {
 }
 
 /// Mounts by a thread that has `base` as a working directory of its own, in the caller's mount namespace.
-fn mount_from(base: &File, options: &str, target: &Path) -> Result<(), StoreError> {
+fn mount_from(
+    base: &File,
+    options: &str,
+    target: &Path,
+    ids: Option<&MappedIds>,
+) -> Result<(), StoreError> {
     let options = CString::new(options)
         .map_err(|_| StoreError::Invalid("a name with a NUL character".to_owned()))?;
     let mounted = std::thread::scope(|scope| {
         let mount = || {
             unshare(CloneFlags::CLONE_FS).map_err(|e| Errno::from_raw_os_error(e as i32))?;
             rustix::process::fchdir(base)?;
+            if let Some(ids) = ids {
+                ids.become_root()?;
+            }
             let flags = MountFlags::empty();
             rustix::mount::mount("overlay", target, "overlay", flags, options.as_c_str())
         };

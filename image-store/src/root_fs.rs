@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::blobs::digest_of;
 use crate::error::{damaged, io};
+use crate::id_mapped::{MappedIds, attach, copy_of};
 use crate::layers::LayerRecord;
 use crate::mount::{Overlay, check_depth, fresh_directory};
 use crate::store::{names, read, remove_file, sync_directory};
@@ -209,13 +210,17 @@ impl RootFs {
     }
 
     /// Mounts it on the directory `target`, in the calling thread's mount namespace
-    /// (see [`enter_private_mounts`](crate::enter_private_mounts)).
+    /// (see [`enter_private_mounts`](crate::enter_private_mounts)). With `ids`, files have in that user namespace the owners that they have
+    /// in the store, and the other way.
     ///
     /// # Errors
-    /// When the kernel refuses.
-    pub fn mount(&self, target: &Path) -> Result<(), StoreError> {
+    /// When the kernel refuses; with `ids`, when it cannot map the owners of files on the store's file system.
+    pub fn mount(&self, target: &Path, ids: Option<&MappedIds>) -> Result<(), StoreError> {
         let container = self.store.container(&self.owner);
         if self.uses.trees.is_empty() {
+            if let Some(ids) = ids {
+                return attach(copy_of(&self.upper, ids)?.as_fd(), target);
+            }
             return rustix::mount::mount_bind(&self.upper, target)
                 .map_err(io("mounting on", target));
         }
@@ -227,6 +232,7 @@ impl RootFs {
             work: format!("../containers/{}/work", self.owner),
             target: &target,
             volatile: self.uses.temporary,
+            ids: ids.map(|ids| (ids, self.upper.as_path())),
         })
     }
 }

@@ -86,6 +86,7 @@ impl ActiveSnapshot {
             target: &self.root,
             // Its content is synced as a whole when it becomes a layer.
             volatile: true,
+            ids: None,
         })?;
         self.mounted = true;
         Ok(&self.root)

@@ -90,7 +90,7 @@ fn a_snapshot_becomes_a_layer_where_it_stands() {
     let root_fs = store.root_fs(&image, "c1").unwrap();
     let target = store.root().join("containers/c1/root");
     std::fs::create_dir(&target).unwrap();
-    root_fs.mount(&target).unwrap();
+    root_fs.mount(&target, None).unwrap();
     assert_eq!(
         std::fs::read_to_string(target.join("etc/link")).unwrap(),
         "changed"
@@ -116,7 +116,7 @@ fn a_snapshot_becomes_a_layer_where_it_stands() {
         .find_root_fs("c1")
         .unwrap()
         .unwrap()
-        .mount(&target)
+        .mount(&target, None)
         .unwrap();
     assert_eq!(
         std::fs::read_to_string(target.join("written")).unwrap(),

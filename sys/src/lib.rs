@@ -14,6 +14,7 @@ pub mod process;
 pub mod sealed;
 pub mod seccomp;
 pub mod signal;
+pub mod user_namespace;
 pub mod writeback;
 
 use rustix::io::Errno;

@@ -3,13 +3,10 @@
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 
-use dhow_sys::clone::{CloneOptions, Cloned, clone_process};
 use rustix::fs::{CWD, Mode, OFlags};
 use rustix::mount::OpenTreeFlags;
-use rustix::process::{WaitId, WaitIdOptions};
 
 use super::id_map;
-use crate::channel::Channel;
 use crate::error::Error;
 use crate::plan::IdMap;
 
@@ -50,27 +47,10 @@ fn open_namespace(path: &Path) -> Result<OwnedFd, Error> {
 
 /// A user namespace with maps that `write` gives it: it lives by its descriptor; the process in it only waits for the maps.
 fn namespace_of(write: impl FnOnce(i32) -> Result<(), Error>) -> Result<OwnedFd, Error> {
-    let error = |errno| Error::system("make a user namespace for a mount", errno);
-    let (ours, theirs) = Channel::pair().map_err(error)?;
-    let options = CloneOptions {
-        namespaces: dhow_sys::namespace::USER,
-        ..CloneOptions::default()
-    };
-    match clone_process(&options).map_err(error)? {
-        Cloned::Child => {
-            drop(ours);
-            // Until the other end is closed.
-            let _ = theirs.receive();
-            dhow_sys::exec::exit_now(0)
-        }
-        Cloned::Parent { pid, pidfd } => {
-            drop(theirs);
-            let pid = pid.as_raw_nonzero().get();
-            let made = write(pid)
-                .and_then(|()| open_namespace(Path::new(&format!("/proc/{pid}/ns/user"))));
-            drop(ours);
-            let _ = rustix::process::waitid(WaitId::PidFd(pidfd.as_fd()), WaitIdOptions::EXITED);
-            made
-        }
-    }
+    let made = dhow_sys::user_namespace::with_new(|pid| {
+        let pid = pid.as_raw_nonzero().get();
+        write(pid)?;
+        open_namespace(Path::new(&format!("/proc/{pid}/ns/user")))
+    });
+    made.map_err(|errno| Error::system("make a user namespace for a mount", errno))?
 }
