@@ -3,7 +3,7 @@
 use std::os::unix::fs::MetadataExt as _;
 
 use dhow_integration_tests::registry::{Registry, tar};
-use dhow_integration_tests::{Ran, Sandbox, Stranger, base_image, copy_program, program};
+use dhow_integration_tests::{Ran, Sandbox, Stranger, base_image, copy_program, program, until};
 
 /// A user with a copy of the programs and of busybox.
 struct User<'a> {
@@ -157,6 +157,72 @@ fn a_user_builds_images() {
         .ok();
     let owners = root.dhow(["run", "--rm", "--network=none", "app"]).stdout;
     assert_eq!(owners, "from the context0\n1234:5\n99:98\n");
+}
+
+#[test]
+fn a_namespace_below_the_users_own_is_not_taken_for_it() {
+    let sandbox = Sandbox::new();
+    let user = User::new(&sandbox);
+    user.shell("dhow import busybox.tar busybox").ok();
+    let monitor_of = |name: &str| {
+        let start =
+            format!("dhow run -d --name {name} --network none busybox sleep 1000 >/dev/null");
+        let find = format!("dhow inspect --format '{{{{.State.Pid}}}}' {name}");
+        let pid = user.shell(&format!("{start} && {find}")).ok();
+        let parent = format!("sed -n 's/^PPid:\t//p' /proc/{pid}/status");
+        user.shell(&parent).ok()
+    };
+    let root = |script: &str| user.stranger.enclosure().shell(script).ok();
+    let first = monitor_of("first");
+    // One level further down lives a program of the family's name. For who looks from outside, the maps of a namespace that maps
+    // all ids to themselves are those of the one above.
+    let place = sandbox.path("home").display().to_string();
+    root(&format!(
+        "cd {place} && mkfifo -m 666 go && mkdir fake && cp /bin/sleep fake/dhow"
+    ));
+    let count = Stranger::COUNT;
+    let below = root(&format!(
+        "cd {place} && above=$(readlink /proc/{first}/ns/user)
+        nsenter --user --target {first} unshare --user sh -c 'read x <go; exec fake/dhow 1000' </dev/null >/dev/null 2>&1 &
+        while [ ! -e /proc/$!/ns/user ] || [ $(readlink /proc/$!/ns/user) = $above ] ||
+              [ $(readlink /proc/$!/ns/user) = $(readlink /proc/self/ns/user) ]; do sleep 0.01; done
+        for map in uid_map gid_map; do
+            nsenter --user --target {first} sh -c \"printf '0 0 1\\n1 1 {count}\\n' >/proc/$!/$map\"
+        done
+        echo >go; until grep -qx dhow /proc/$!/comm; do sleep 0.01; done; echo $!"
+    ));
+    user.shell("dhow rm -f first").ok();
+    let gone = || user.shell(&format!("test -e /proc/{first}")).status == 1;
+    until("the first monitor is gone", gone);
+    let second = monitor_of("second");
+    let maps = root(&format!("cat /proc/{below}/uid_map /proc/{second}/uid_map"));
+    let maps: Vec<&str> = maps.lines().collect();
+    assert_eq!(maps[..2], maps[2..]);
+    let namespace = |pid: &str| root(&format!("readlink /proc/{pid}/ns/user"));
+    assert_ne!(namespace(&below), namespace(&second));
+    user.shell("dhow exec second true && dhow rm -f second")
+        .ok();
+    // Its own it does find again.
+    let third = monitor_of("third");
+    let fourth = monitor_of("fourth");
+    assert_eq!(namespace(&third), namespace(&fourth));
+    user.shell("dhow rm -f third fourth").ok();
+}
+
+#[test]
+fn a_user_namespace_of_a_containers_own_takes_root() {
+    let sandbox = Sandbox::new();
+    let user = User::new(&sandbox);
+    user.shell("dhow import busybox.tar busybox").ok();
+    for flags in ["--userns auto", "--uidmap 0:0:1"] {
+        let said = user
+            .shell(&format!("dhow run {flags} busybox true"))
+            .fails(125);
+        assert!(said.contains("the machine's root"), "{said}");
+    }
+    let seen = user.shell("dhow run --rm --userns host busybox id -u").ok();
+    assert_eq!(seen, "0");
+    assert_eq!(user.shell("dhow ps -aq").ok(), "");
 }
 
 #[test]

@@ -418,7 +418,7 @@ fn what_the_machine_does_not_have_is_said() {
     // Within a user namespace, root is not the machine's.
     let store = format!("DHOW_ROOT={} ", sandbox.path("other").display());
     let state = format!("DHOW_STATE={} ", sandbox.path("state").display());
-    let run = format!("run --uidmap 0:0:1 busybox true; echo $?");
+    let run = "run --uidmap 0:0:1 busybox true; echo $?";
     let dhow_program = program("dhow");
     let within = format!("{store}{state}unshare -Ur {} {run}", dhow_program.display());
     let said = enclosure.shell(&within);

@@ -84,6 +84,22 @@ fn an_image_of_five_hundred_layers_runs_and_is_built_on() {
         ])
         .ok();
     assert_eq!(seen, format!("{}\n1250", DEEPEST - 2));
+    // With a user namespace of its own, the owners in all of them are mapped at once.
+    let owners = "echo more >>/deep/file250; rm /deep/file3; stat -c %u /deep/* | sort | uniq -c | tr -s ' '";
+    let mapped = [
+        "run",
+        "--rm",
+        "--uidmap",
+        "0:300000:65536",
+        "deep",
+        "sh",
+        "-c",
+        owners,
+    ];
+    assert_eq!(
+        sandbox.dhow(mapped).ok().trim(),
+        format!("{} 0", DEEPEST - 3)
+    );
     build(
         &sandbox,
         "deepest",
