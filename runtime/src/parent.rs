@@ -200,10 +200,10 @@ impl Parent<'_> {
         }
     }
 
-    /// Replaces a file of the container's directory.
-    pub(crate) fn write(&self, name: &str, content: &[u8]) -> Result<(), Error> {
+    /// Writes the configuration that the container is made from into its directory.
+    pub(crate) fn write_configuration(&self, content: &[u8]) -> Result<(), Error> {
         match &self.dir {
-            Some(dir) => Ok(dir.write(name, content)?),
+            Some(dir) => Ok(dir.write_configuration(content)?),
             None => Err(Error::Asked(
                 "the container's directory is closed".to_owned(),
             )),

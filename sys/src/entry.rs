@@ -24,6 +24,8 @@ macro_rules! program {
 
 /// What [`program!`] does with its function.
 pub fn run(main: fn() -> u8) -> ! {
+    #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
+    quick::end();
     if open_standard_streams().is_err() {
         crate::exec::exit_now(125);
     }
@@ -75,3 +77,5 @@ pub fn is_protected() -> bool {
 
 #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
 mod first;
+#[cfg(all(target_arch = "x86_64", target_os = "linux"))]
+mod quick;

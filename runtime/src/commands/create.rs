@@ -317,7 +317,7 @@ fn complete(
     if let Some(process) = bundle.process() {
         crate::labels::check(process, bundle.linux())?;
     }
-    parent.write("config.json", &bundle.text)?;
+    parent.write_configuration(&bundle.text)?;
     parent.run()
 }
 

@@ -86,7 +86,7 @@ fn make_again(
         Some(path) => Some(connect("console socket", path)?),
         None => None,
     };
-    parent.write("config.json", &bundle.text)?;
+    parent.write_configuration(&bundle.text)?;
     parent.run_until_clone()?;
     make_mount_points(parent.plan)?;
     ask_criu(parent, bundle, images, options, console)?;

@@ -23,12 +23,26 @@ const LOCAL: [u64; 8] = [
     0xca45_1a4e,
 ];
 
+/// What can be said of a path before anybody looks there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Look {
+    /// Nothing is there.
+    Nothing,
+    /// Whoever looks gets an answer.
+    Answers,
+    /// Whoever looks waits.
+    Waits,
+}
+
 /// Whether what is at a path can be looked at within this time.
-pub(super) fn answers(path: &Path, limit: Duration) -> bool {
+pub(super) fn look(path: &Path, limit: Duration) -> Look {
     match is_known_to_be_local(path) {
-        Ok(true) | Err(Errno::NOENT) => true,
-        Err(Errno::AGAIN) if is_new_in_a_local_directory(path) => true,
-        _ => looked_at_by_another(path, limit),
+        Ok(true) => Look::Answers,
+        Err(Errno::NOENT) => Look::Nothing,
+        // The kernel does not know yet.
+        Err(Errno::AGAIN) if is_new_in_a_local_directory(path) => Look::Nothing,
+        _ if looked_at_by_another(path, limit) => Look::Answers,
+        _ => Look::Waits,
     }
 }
 

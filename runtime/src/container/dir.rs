@@ -10,7 +10,8 @@ use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
 use rustix::process::Pid;
 
-use super::{ContainerError, Record, Status, check_id, dead_mount, is_alive};
+use super::dead_mount::{self, Look};
+use super::{ContainerError, Record, Status, check_id, is_alive};
 use crate::spec::Spec;
 
 /// The socket on which init waits.
@@ -19,15 +20,17 @@ pub const START_SOCKET: &str = "start.sock";
 /// Its name until the container is created.
 pub const COMING_START_SOCKET: &str = ".start.sock";
 
-/// Sees that the directory of all containers can be looked at: on a dead mount every command would wait for ever.
+/// Sees that the directory of all containers can be looked at: on a dead mount every command would wait for ever. Says whether
+/// anything is there, as far as it is known.
 ///
 /// # Errors
 /// When it does not answer.
-pub fn check_root(root: &Path) -> Result<(), ContainerError> {
+pub fn check_root(root: &Path) -> Result<bool, ContainerError> {
     const LIMIT: Duration = Duration::from_secs(10);
-    match dead_mount::answers(root, LIMIT) {
-        true => Ok(()),
-        false => Err(ContainerError::Unanswered {
+    match dead_mount::look(root, LIMIT) {
+        Look::Nothing => Ok(false),
+        Look::Answers => Ok(true),
+        Look::Waits => Err(ContainerError::Unanswered {
             path: root.to_owned(),
             seconds: LIMIT.as_secs(),
         }),
@@ -51,7 +54,7 @@ impl ContainerDir {
     /// When there is one already; when the directory of all containers does not answer.
     pub fn create(root: &Path, id: &str) -> Result<Self, ContainerError> {
         check_id(id)?;
-        check_root(root)?;
+        let is_there = check_root(root)?;
         let path = root.join(id);
         let system = |doing, path: &Path, errno| ContainerError::System {
             doing,
@@ -59,7 +62,11 @@ impl ContainerDir {
             errno,
         };
         let mode = Mode::from_raw_mode(0o700);
-        match rustix::fs::mkdir(&path, mode) {
+        let made = match is_there {
+            true => rustix::fs::mkdir(&path, mode),
+            false => Err(Errno::NOENT),
+        };
+        match made {
             Err(Errno::NOENT) => {
                 std::fs::create_dir_all(root).map_err(|error| {
                     system(
@@ -230,15 +237,28 @@ impl ContainerDir {
     pub fn write(&self, name: &str, content: &[u8]) -> Result<(), ContainerError> {
         let new = format!(".{name}.new");
         let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::TRUNC | OFlags::CLOEXEC;
-        let write = || -> rustix::io::Result<()> {
-            let file = rustix::fs::openat(&self.fd, &*new, flags, Mode::from_raw_mode(0o600))?;
-            let mut left = content;
-            while !left.is_empty() {
-                left = &left[rustix::io::write(&file, left)?..];
-            }
-            rustix::fs::renameat(&self.fd, &*new, &self.fd, name)
-        };
-        write().map_err(|errno| self.system("write", name, errno))
+        self.write_file(&new, flags, content)
+            .and_then(|()| rustix::fs::renameat(&self.fd, &*new, &self.fd, name))
+            .map_err(|errno| self.system("write", name, errno))
+    }
+
+    /// Writes the container's configuration, once: nobody reads it before there is a record.
+    ///
+    /// # Errors
+    /// The system's.
+    pub fn write_configuration(&self, content: &[u8]) -> Result<(), ContainerError> {
+        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC;
+        self.write_file("config.json", flags, content)
+            .map_err(|errno| self.system("write", "config.json", errno))
+    }
+
+    fn write_file(&self, name: &str, flags: OFlags, content: &[u8]) -> rustix::io::Result<()> {
+        let file = rustix::fs::openat(&self.fd, name, flags, Mode::from_raw_mode(0o600))?;
+        let mut left = content;
+        while !left.is_empty() {
+            left = &left[rustix::io::write(&file, left)?..];
+        }
+        Ok(())
     }
 
     /// Reads a file.

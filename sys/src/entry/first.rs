@@ -14,6 +14,7 @@ use core::mem::MaybeUninit;
 
 use crate::sealed;
 
+// Two ways in: with the C library's beginning made quick, and without (where the runtime's build.rs sees that it would not do).
 global_asm!(
     ".globl dhow_entry",
     ".hidden dhow_entry",
@@ -25,11 +26,26 @@ global_asm!(
     "mov rdi, rsp",
     "and rsp, -16",
     "call {protect}",
+    "call {quick}",
     "mov rsp, r12",
     "mov rdx, rbx",
     "jmp _start",
     ".size dhow_entry, . - dhow_entry",
+    ".globl dhow_plain_entry",
+    ".hidden dhow_plain_entry",
+    ".type dhow_plain_entry, @function",
+    "dhow_plain_entry:",
+    "mov rbx, rdx",
+    "mov r12, rsp",
+    "mov rdi, rsp",
+    "and rsp, -16",
+    "call {protect}",
+    "mov rsp, r12",
+    "mov rdx, rbx",
+    "jmp _start",
+    ".size dhow_plain_entry, . - dhow_plain_entry",
     protect = sym protect,
+    quick = sym super::quick::begin,
 );
 
 /// A system call.
@@ -37,7 +53,7 @@ global_asm!(
 /// # Safety
 /// As that call's.
 #[inline(always)]
-unsafe fn call(number: libc::c_long, args: [usize; 5]) -> isize {
+pub(super) unsafe fn call(number: libc::c_long, args: [usize; 5]) -> isize {
     let answer: isize;
     // SAFETY: the kernel's convention; it changes these registers and what the caller lets it.
     unsafe {
@@ -105,14 +121,57 @@ unsafe extern "C" fn protect(stack: *const usize) {
         if !enters {
             return;
         }
-        if is_sealed() {
+        let env = args.add(count + 1);
+        if is_executed_by_descriptor(env) && is_sealed() {
             super::PROTECTED.store(true, super::Ordering::Relaxed);
             return;
         }
-        let env = args.add(count + 1);
         execute_sealed(args, env);
     }
 }
+
+/// Whether the path that was given to execve(2) is one of a descriptor: by another one no sealed mount is reached, and need not be
+/// looked for.
+///
+/// # Safety
+/// `env` is the environment as execve(2) leaves it: behind its end is what the kernel tells besides, pairs of numbers that end with
+/// a zero.
+#[inline(always)]
+unsafe fn is_executed_by_descriptor(env: *const usize) -> bool {
+    // SAFETY: by the caller's contract; nothing is read behind the zeros, and the path is null-terminated.
+    unsafe {
+        let mut at = env;
+        while at.read_volatile() != 0 {
+            at = at.add(1);
+        }
+        at = at.add(1);
+        loop {
+            let kind = at.read_volatile();
+            if kind == 0 {
+                return false;
+            }
+            if kind == libc::AT_EXECFN as usize {
+                break;
+            }
+            at = at.add(2);
+        }
+        let path = at.add(1).read_volatile() as *const u8;
+        let mut begins = 0;
+        let mut length = 0;
+        while length < 5 {
+            let byte = path.add(length).read_volatile();
+            if byte == 0 {
+                return false;
+            }
+            begins |= u64::from(byte) << (8 * length);
+            length += 1;
+        }
+        begins == DEV || begins == PROC
+    }
+}
+
+const DEV: u64 = u64::from_le_bytes(*b"/dev/\0\0\0");
+const PROC: u64 = u64::from_le_bytes(*b"/proc\0\0\0");
 
 /// The link leads to the very file and mount that are executed, whatever stands at their path by now.
 const OWN: &core::ffi::CStr = c"/proc/self/exe";

@@ -77,3 +77,76 @@ fn hierarchies() -> usize {
         .filter(|line| line.contains(" - cgroup"))
         .count()
 }
+
+/// The processor's instruction that the beginning takes away from itself is given back before anything of the runtime's own
+/// happens, and the signal by which it is answered is as the caller left it.
+#[test]
+fn the_quick_beginning_leaves_nothing_behind() {
+    let sandbox = Sandbox::new();
+    let mut bundle = sandbox.bundle("true");
+    bundle.config["process"]["args"] = json!(["/bin/grep", "Sig", "/proc/self/status"]);
+    bundle.write_config();
+    for caller in ["", "--block-signal=SEGV", "--ignore-signal=SEGV"] {
+        let calls = sandbox.path("calls");
+        let mut command = Command::new("strace");
+        command
+            .args(["-f", "-e", "trace=execve,execveat,arch_prctl,poll", "-o"])
+            .arg(&calls)
+            .arg("env")
+            .args(Some(caller).filter(|flag| !flag.is_empty()))
+            .arg(program("dhow-runtime"))
+            .arg("--root")
+            .arg(bundle.root())
+            .args(["run", "--bundle"])
+            .arg(bundle.path(""))
+            .arg(bundle.id())
+            .stdin(Stdio::null());
+        let ran = command.output().expect("package strace");
+        assert!(ran.status.success(), "{caller}: {ran:?}");
+        // In the container nothing of it is seen, whatever the caller does: no signal is blocked, ignored or caught.
+        let text = String::from_utf8(ran.stdout).expect("text");
+        for name in ["SigBlk", "SigIgn", "SigCgt"] {
+            assert!(
+                text.contains(&format!("{name}:\t0000000000000000")),
+                "{caller}: {text}"
+            );
+        }
+        let log = fs_err::read_to_string(&calls).expect("strace's log");
+        let mut taken = false;
+        for line in log.lines() {
+            if line.contains("ARCH_SET_CPUID, 0) = 0") {
+                taken = true;
+            } else if line.contains("ARCH_SET_CPUID, 0x1) = 0") {
+                taken = false;
+            } else if line.contains("poll(") || line.contains("exec") {
+                assert!(!taken, "{caller}: still without CPUID: {log}");
+            }
+        }
+    }
+    bundle.assert_nothing_left();
+}
+
+/// A signal that would end any program ends the runtime as well, though it has a use for it at its beginning.
+#[test]
+fn a_fault_ends_the_runtime() {
+    let sandbox = Sandbox::new();
+    let bundle = sandbox.bundle("sleep 100");
+    bundle.start();
+    let mut command = bundle.command(["events", "--interval", "100ms", bundle.id()]);
+    command.stdout(Stdio::piped());
+    let mut events = command.spawn().expect("start dhow-runtime");
+    // It has reported: its beginning is over.
+    let mut first = [0];
+    std::io::Read::read_exact(events.stdout.as_mut().expect("a pipe"), &mut first)
+        .expect("a report");
+    let children = format!("/proc/{0}/task/{0}/children", events.id());
+    let child = fs_err::read_to_string(children).expect("timeout's child");
+    let pid = rustix::process::Pid::from_raw(child.trim().parse().expect("a number"));
+    rustix::process::kill_process(pid.expect("a process"), rustix::process::Signal::SEGV)
+        .expect("kill");
+    let status = events.wait().expect("wait");
+    // As timeout(1) tells it.
+    let told = std::os::unix::process::ExitStatusExt::signal(&status).or(status.code());
+    assert!(matches!(told, Some(11 | 139)), "{status:?}");
+    bundle.runtime(["delete", "--force", bundle.id()]).ok();
+}
