@@ -15,6 +15,7 @@ use dhow_image_store::Image;
 use crate::context::Context;
 use crate::environment::EnvironmentArgs;
 use crate::images::{PullPolicy, ensure_image};
+use crate::platforms;
 use crate::progress;
 use crate::user_namespace_args::{UserNamespaceArgs, UserNamespaceChoice};
 
@@ -226,7 +227,7 @@ impl ContainerArgs {
     /// Of an image that is kept for all platforms the one for the platform that was asked for.
     fn of_platform(&self, image: Image) -> anyhow::Result<Image> {
         Ok(match &self.platform {
-            Some(platform) => image.for_platform(platform)?,
+            Some(platform) => platforms::of_platform_here(&image, &self.words[0], platform)?,
             None => image,
         })
     }

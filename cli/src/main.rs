@@ -7,6 +7,7 @@ mod context;
 mod each;
 mod environment;
 mod images;
+mod platforms;
 mod progress;
 mod refetching;
 mod registry_args;

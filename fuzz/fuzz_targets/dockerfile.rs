@@ -6,7 +6,9 @@ use dhow_dockerfile::{Dockerfile, IgnoreFile};
 
 libfuzzer_sys::fuzz_target!(|text: &str| {
     if let Ok(read) = Dockerfile::parse("Dockerfile", text) {
-        assert!(!read.to_string().is_empty());
+        let printed = read.to_string();
+        let again = Dockerfile::parse("printed", &printed).expect("what is printed can be read");
+        assert_eq!(again.to_string(), printed);
     }
     if let Ok(file) = IgnoreFile::parse(".dockerignore", text) {
         let _ = file.ignores("a/b/c.d/aaaaaaaaaaaaaaaaaaaaaaaa");

@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::blobs::digest_of;
 use crate::error::{damaged, io};
+use crate::index::plain;
 use crate::store::{names, read, sync_directory};
 use crate::{Image, Store, StoreError};
 
@@ -96,6 +97,14 @@ impl Store {
     ) -> Result<Option<(Descriptor, Option<Descriptor>)>, StoreError> {
         let tag = read_tag(&self.tag_path(reference))?;
         Ok(tag.map(|tag| (tag.manifest, tag.index)))
+    }
+
+    /// The image with this manifest, whether a name stands for it or not.
+    ///
+    /// # Errors
+    /// When it is not here, or no image.
+    pub fn unnamed(&self, manifest: &Descriptor) -> Result<Image, StoreError> {
+        Image::read(self, &plain(manifest))
     }
 
     /// All images, each once, with all its references; latest made first.

@@ -3,6 +3,7 @@
 use crate::flags::Flags;
 use crate::lines::Announced;
 use crate::parse::Request;
+use crate::words::raw_words;
 use crate::{CommandLine, DockerfileError, Run, RunNetwork, Word, json};
 
 /// `RUN`
@@ -60,7 +61,9 @@ fn with_heredocs(request: Request<'_>) -> Result<CommandLine, DockerfileError> {
     let [first, ..] = documents.as_slice() else {
         return one(request);
     };
-    if documents.len() == 1 && Announced::read(request.text()).is_some() {
+    let text = request.text();
+    let is_one_word = raw_words(text, request.escape).len() == 1;
+    if is_one_word && Announced::read(text).is_some() {
         // The document alone is the script.
         if first.content.text.starts_with("#!") {
             return Err(request.error(
@@ -71,7 +74,7 @@ fn with_heredocs(request: Request<'_>) -> Result<CommandLine, DockerfileError> {
         return Ok(CommandLine::Shell(first.content.text.clone()));
     }
     // The shell reads the documents itself. Those of `<<-` have lost their tabs already, which the shell does not mind.
-    let mut script = request.text().to_owned();
+    let mut script = text.to_owned();
     for document in documents {
         script.push('\n');
         script.push_str(&document.content.text);

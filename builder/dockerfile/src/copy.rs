@@ -105,6 +105,16 @@ fn transfer(
     };
     let heredocs = request.line.heredocs.clone();
     if !heredocs.is_empty() {
+        if Announced::read(&destination.text).is_some() {
+            return Err(request.source.error(
+                destination.span,
+                format!(
+                    "{} has no destination behind its here-document",
+                    request.keyword
+                ),
+                format!("expected {form}"),
+            ));
+        }
         words.retain(|word| Announced::read(&word.text).is_none());
     }
     Ok(Transfer {

@@ -2,6 +2,7 @@
 
 use std::fmt::{self, Display, Formatter};
 
+use crate::lines::is_command_with_documents;
 use crate::{
     Add, ArgDeclaration, CommandLine, Copy, Dockerfile, From, Instruction, InstructionKind, Pair,
     Run, RunNetwork, Transfer, Word,
@@ -35,6 +36,7 @@ impl Display for From {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
         f.write_str("FROM ")?;
         flag(f, "platform", self.platform.as_ref())?;
+        end_flags(f, &self.image.text)?;
         write!(f, "{}", self.image)?;
         match &self.name {
             Some(name) => write!(f, " AS {name}"),
@@ -117,7 +119,25 @@ impl Display for Run {
             RunNetwork::None => "--network=none ",
             RunNetwork::Host => "--network=host ",
         };
-        write!(f, "RUN {network}{}", self.command)
+        write!(f, "RUN {network}")?;
+        match &self.command {
+            // A script came from a here-document, and only as one is it one instruction again.
+            CommandLine::Shell(script)
+                if script.is_empty()
+                    || script.contains('\n') && !is_command_with_documents(script) =>
+            {
+                let mut name = "EOF".to_owned();
+                while script.lines().any(|line| line == name) {
+                    name.push('_');
+                }
+                write!(f, "<<{name}\n{script}{name}")
+            }
+            CommandLine::Shell(line) => {
+                end_flags(f, line)?;
+                f.write_str(line)
+            }
+            exec @ CommandLine::Exec(_) => exec.fmt(f),
+        }
     }
 }
 
@@ -153,11 +173,12 @@ impl Display for Transfer {
             let quote = if heredoc.expand { "" } else { "'" };
             write!(f, "<<{quote}{}{quote} ", heredoc.name)?;
         }
-        f.write_str(&arguments(
-            self.sources
-                .iter()
-                .chain(std::iter::once(&self.destination)),
-        ))?;
+        let words = self.sources.iter();
+        let words = arguments(words.chain(std::iter::once(&self.destination)));
+        if self.heredocs.is_empty() {
+            end_flags(f, &words)?;
+        }
+        f.write_str(&words)?;
         for heredoc in &self.heredocs {
             write!(f, "\n{}{}", heredoc.content, heredoc.name)?;
         }
@@ -170,6 +191,11 @@ fn flag(f: &mut Formatter<'_>, name: &str, value: Option<&Word>) -> fmt::Result 
         Some(value) => write!(f, "--{name}={value} "),
         None => Ok(()),
     }
+}
+
+/// Keeps what looks like a flag from being read as one.
+fn end_flags(f: &mut Formatter<'_>, rest: &str) -> fmt::Result {
+    f.write_str(if rest.starts_with("--") { "-- " } else { "" })
 }
 
 fn joined<T: Display>(items: &[T]) -> String {

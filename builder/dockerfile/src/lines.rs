@@ -213,6 +213,25 @@ impl Announced {
     }
 }
 
+/// Whether a script of several lines is a command with the here-documents that it announces, and nothing behind them.
+pub(crate) fn is_command_with_documents(script: &str) -> bool {
+    let mut lines = script.lines();
+    let first = lines.next().unwrap_or_default();
+    let words = raw_words(first, '\\');
+    let announced = words.iter();
+    let announced: Vec<Announced> = announced
+        .filter_map(|(from, to)| Announced::read(&first[*from..*to]))
+        .collect();
+    let mut ends = announced.iter().map(|document| {
+        lines.any(|line| match document.chomp {
+            true => line.trim_start_matches('\t') == document.name,
+            false => line == document.name,
+        })
+    });
+    let all_end = ends.all(|ends| ends);
+    all_end && words.len() > 1 && !announced.is_empty() && lines.next().is_none()
+}
+
 /// Whether a line is a comment.
 pub(crate) fn is_comment(line: &str) -> bool {
     line.trim_start().starts_with('#')
@@ -220,8 +239,7 @@ pub(crate) fn is_comment(line: &str) -> bool {
 
 /// The line without its continuation character; none where it has none, or an escaped one.
 fn continued(line: &str, escape: char) -> Option<&str> {
-    let text = line
-        .trim_end_matches([' ', '\t', '\r'])
-        .strip_suffix(escape)?;
+    // Any white space, as what ends an instruction is trimmed, too.
+    let text = line.trim_end().strip_suffix(escape)?;
     (!text.ends_with(escape)).then_some(text)
 }

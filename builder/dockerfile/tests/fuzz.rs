@@ -17,6 +17,7 @@ fn examples() -> Vec<Vec<u8>> {
             .to_vec(),
     );
     seeds.push(b"FROM scratch\nENV a=\"${b:+$c}\" d='e f'\nHEALTHCHECK --interval=5s CMD [\"x\"]\nONBUILD ADD *.tar /\nEXPOSE 1-3/udp\n".to_vec());
+    seeds.push(b"FROM x\nRUN <<E\na\nE\nCOPY <<A a <<-\"B\" /c\n1\nA\n\t2\nB\n".to_vec());
     seeds
 }
 
@@ -40,6 +41,11 @@ fn no_dockerfile_takes_the_program_down() {
         "[\"",
         "\"]",
         "'",
+        "\\\u{b}\n",
+        "`\u{a0}\n",
+        "COPY a <<E",
+        "ENV a b",
+        "\nE\n",
         "ONBUILD ",
         "ARG ",
         "$",
@@ -51,7 +57,13 @@ fn no_dockerfile_takes_the_program_down() {
         };
         match Dockerfile::parse("Dockerfile", text) {
             Ok(read) => {
-                assert!(!read.to_string().is_empty());
+                let printed = read.to_string();
+                assert!(!printed.is_empty());
+                // What is printed is read as the same.
+                let again = Dockerfile::parse("printed", &printed).unwrap_or_else(|error| {
+                    panic!("{text:?} is printed as {printed:?}, which cannot be read: {error}")
+                });
+                assert_eq!(again.to_string(), printed, "of {text:?}");
                 true
             }
             Err(error) => {

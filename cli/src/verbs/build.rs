@@ -13,7 +13,8 @@ use dhow_image_store::{Image, Lease};
 use dhow_runtime_client::RuntimeClient;
 
 use crate::context::Context;
-use crate::images::{PullPolicy, ensure_image};
+use crate::images::PullPolicy;
+use crate::platforms::ensure_for;
 use crate::progress;
 
 /// The exit status of a build in which a command that it runs fails, as Docker has it.
@@ -315,7 +316,7 @@ impl BaseImages for Bases<'_> {
         platform: &Platform,
         lease: &Lease,
     ) -> Result<Image, Box<dyn std::error::Error + Send + Sync>> {
-        Ok(ensure_image(
+        Ok(ensure_for(
             lease,
             name,
             platform,

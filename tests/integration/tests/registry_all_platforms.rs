@@ -146,6 +146,40 @@ fn what_is_pulled_for_one_platform_is_pushed_for_one() {
 }
 
 #[test]
+fn a_build_stands_on_the_image_of_its_own_platform() {
+    let mut registry = Registry::embedded();
+    registry.push_index("app", "1", &platforms());
+    let sandbox = Sandbox::new();
+    let name = format!("{}/app:1", registry.address());
+    let pull = ["pull", "-q", "--platform", "linux/arm64", &name];
+    sandbox.dhow(pull).ok();
+    sandbox.write(
+        "context/Dockerfile",
+        format!("FROM {name}\nRUN cp /which /seen\n"),
+    );
+    let context = sandbox.path("context").display().to_string();
+    let built = sandbox.dhow(["build", "-t", "built", &context]);
+    let told = format!("{name} is here for linux/arm64 only; fetching it for linux/amd64");
+    assert!(built.stderr.contains(&told), "{}", built.stderr);
+    built.ok();
+    let seen = ["run", "--rm", "--network=none", "built", "cat", "/seen"];
+    assert_eq!(sandbox.dhow(seen).ok(), "amd64");
+    // The name stands for what it stood for.
+    let format = "{{.Architecture}}";
+    let shown = || sandbox.dhow(["inspect", "-f", format, &name]).ok();
+    assert_eq!(shown(), "arm64");
+    let run = ["run", "--rm", "--platform", "linux/amd64", &name, "true"];
+    let said = sandbox.dhow(run).fails(125);
+    let told = format!("{name} is here for linux/arm64 only; `dhow pull --platform linux/amd64");
+    assert!(said.contains(&told), "{said}");
+    // Where it cannot be had it is refused.
+    registry.stop();
+    let said = sandbox.dhow(["build", "--no-cache", &context]).fails(125);
+    assert!(said.contains("it cannot be had for linux/amd64"), "{said}");
+    assert_eq!(sandbox.dhow(["system", "check"]).ok(), "0 damaged, 0 left");
+}
+
+#[test]
 fn containers_run_the_platform_that_is_asked_for() {
     let registry = Registry::embedded();
     registry.push_index("app", "1", &platforms());

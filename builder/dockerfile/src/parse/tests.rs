@@ -129,8 +129,6 @@ proptest! {
         name in "[a-c]{1,2}[\"'\\\\]?[ =]{0,2}",
         rest in "[ab \"'\\\\`$={}:-]{1,14}",
     ) {
-        // With an escape at its end it would go on in the next line.
-        let rest = rest.trim_end_matches(|c| c == ' ' || escape.contains(c));
         let text = format!("# escape={escape}\nFROM x\n{keyword} {name}{rest}\n");
         if let Ok(file) = Dockerfile::parse("Dockerfile", &text) {
             let again = parse(&file.to_string());
@@ -163,7 +161,18 @@ fn copies() {
 
 #[test]
 fn here_documents_are_scripts_files_or_left_to_the_shell() {
-    assert_eq!(printed("RUN <<EOF\na\nb\nEOF\nRUN c"), "RUN a\nb\n\nRUN c");
+    let script = "RUN <<EOF\na\nb\nEOF\nRUN c";
+    assert_eq!(printed(script), script);
+    assert_eq!(printed("RUN <<E\nEOF\nE"), "RUN <<EOF_\nEOF\nEOF_");
+    // The document is what the command reads, wherever it is announced.
+    let read = "RUN <<E cat -\na\nE\n";
+    assert_eq!(printed(read), read.trim_end());
+    assert!(
+        mistake("FROM a\nCOPY b <<E\nc\nE\n")
+            .starts_with("Dockerfile:2:8: COPY has no destination behind its here-document")
+    );
+    assert_eq!(printed("RUN -- --a"), "RUN -- --a");
+    assert_eq!(printed("COPY -- --a b"), "COPY -- --a b");
     assert_eq!(
         printed("RUN cat <<-'X' > f\n\ta\n\tX"),
         "RUN cat <<-'X' > f\na\nX"

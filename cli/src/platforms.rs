@@ -1,0 +1,84 @@
+//! The image that a name stands for on one platform, whichever the store has under the name.
+
+use dhow_image::{ImageReference, Platform, Progress};
+use dhow_image_store::{Image, Lease};
+
+use crate::images::{PullPolicy, ensure_image};
+use crate::registry_args;
+
+/// What an image says that it is for.
+fn platform_of(image: &Image) -> Platform {
+    Platform {
+        os: image.config().os().to_string(),
+        architecture: image.config().architecture().to_string(),
+        variant: None,
+    }
+}
+
+/// Of an image that is kept for all platforms the one for `platform`; none where another platform's is all that is here.
+fn of_platform(image: &Image, platform: &Platform) -> anyhow::Result<Option<Image>> {
+    if image.index().is_some() {
+        return Ok(Some(image.for_platform(platform)?));
+    }
+    let own = platform_of(image);
+    let fits = own.os == platform.os && own.architecture == platform.architecture;
+    Ok(fits.then(|| image.clone()))
+}
+
+/// The image for a platform that a person asked for.
+pub(crate) fn of_platform_here(
+    image: &Image,
+    name: &str,
+    platform: &Platform,
+) -> anyhow::Result<Image> {
+    of_platform(image, platform)?.ok_or_else(|| {
+        anyhow::anyhow!(
+            "{name} is here for {} only; `dhow pull --platform {platform} {name}` fetches it for {platform}",
+            platform_of(image)
+        )
+    })
+}
+
+/// The image that `text` means, for `platform` and no other: where another platform's has the name here, this one is fetched beside it, and
+/// the name stays as it is. It stays as long as the lease.
+pub(crate) fn ensure_for(
+    lease: &Lease,
+    text: &str,
+    platform: &Platform,
+    policy: PullPolicy,
+    progress: &dyn Progress,
+) -> anyhow::Result<Image> {
+    let image = ensure_image(lease, text, platform, policy, progress)?;
+    if let Some(image) = of_platform(&image, platform)? {
+        return Ok(image);
+    }
+    let only = format!("{text} is here for {} only", platform_of(&image));
+    // An id names the one that is here.
+    let Some(name) = image.references().first() else {
+        anyhow::bail!("{only}, and {platform} is built for");
+    };
+    anyhow::ensure!(
+        policy != PullPolicy::Never,
+        "{only}, and {platform} is built for; leave --pull never out, so that it is fetched"
+    );
+    progress.note(&format!("{only}; fetching it for {platform}"));
+    beside(lease, name, platform, progress)
+        .map_err(|error| error.context(format!("{only}, and it cannot be had for {platform}")))
+}
+
+/// Pulls an image without naming it.
+fn beside(
+    lease: &Lease,
+    name: &ImageReference,
+    platform: &Platform,
+    progress: &dyn Progress,
+) -> anyhow::Result<Image> {
+    let client = registry_args::client()?;
+    let resolved = client.resolve(name)?;
+    let pulled = client.pull_resolved(name, &resolved, platform, lease, progress)?;
+    let image = lease.store().unnamed(&pulled.manifest)?;
+    match of_platform(&image, platform)? {
+        Some(image) => Ok(image),
+        None => anyhow::bail!("its registry has it for {}", platform_of(&image)),
+    }
+}
