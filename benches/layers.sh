@@ -25,7 +25,10 @@ dhow="dhow --root $place/dhow --state $place/dhow-state"
 skopeo="skopeo --tmpdir $place"
 podman="podman --root $place/podman --runroot $place/podman-run --tmpdir $place/podman-tmp --cgroup-manager cgroupfs --events-backend file --runtime $(command -v runc)"
 ctr="ctr --address $place/containerd.sock --namespace bench"
-"$benches/containerd.sh"
+# Only dhow and the floor are measured where the peers are not wanted.
+peers=${DHOW_BENCH_PEERS:-podman ctr tar}
+[ "$peers" != none ] || peers=
+case " $peers " in *' ctr '*) "$benches/containerd.sh" ;; esac
 
 # A registry that counts requests writes a line for each; while time is measured it writes none.
 "$benches/layers-registry.sh" there 5001 empty
@@ -61,6 +64,7 @@ pushes() {
     for number in 1 2; do
         $dhow pull --quiet "$there/$shape:$number" >/dev/null
         $dhow tag "$there/$shape:$number" "$here/$shape:$number"
+        [ -n "$peers" ] || continue
         # A peer that cannot do it here has rows that do not run, and the others' stand.
         { $podman pull --quiet --tls-verify=false "$there/$shape:$number" >/dev/null && $podman tag "$there/$shape:$number" "$here/$shape:$number"; } || :
         { $ctr images pull --plain-http "$there/$shape:$number" && $ctr images tag --force "$there/$shape:$number" "$here/$shape:$number"; } >/dev/null || :
@@ -124,9 +128,18 @@ rm -rf $place/floor
 END
     row floor-1 "dhow-bench-floor unpack 1 $place/floor $blobs"
     row floor-2 "dhow-bench-floor unpack 2 $place/floor $blobs"
+    # What the floor takes where it has to get the blobs, from a registry that needs the same processors; and dhow from one that needs less.
+    row floor-2-fetched "dhow-bench-floor unpack 2 $place/floor $(urls_of "$shape")"
+    "$benches/registry.sh" embedded 5002
+    $skopeo copy --quiet --dest-tls-verify=false "oci:$place/images/$shape:1" "docker://127.0.0.1:5002/$shape:1"
+    preparation dhow <<END
+rm -rf $place/dhow
+END
+    row dhow-embedded "$dhow pull --quiet 127.0.0.1:5002/$shape:1"
     measure
     control
-    rm -rf "$place/floor"
+    kill "$(cat "$work/embedded.pid")"
+    rm -rf "$place/floor" "$work/embedded"
 
     operation "$shape" pull-there 'pull with everything there'
     before=
@@ -147,7 +160,7 @@ END
 # What a pull into an empty store takes besides time: the largest process, and system calls by strace.
 costs() {
     shape=$1 files=$2
-    for name in dhow podman ctr tar; do
+    for name in dhow $peers; do
         calls=- peak=-
         case $name in
         dhow) set -- $dhow pull --quiet "$there/$shape:1" ;;
@@ -228,12 +241,12 @@ for shape in ${DHOW_BENCH_SHAPES:-five forty many}; do
     done
     printf '%s\t%s\n' "$shape" "$(described "$shape")" >>"$results/layers.shapes"
     pushes "$shape"
-    for tool in dhow podman ctr; do empty_store "$tool"; done
+    for tool in dhow $peers; do empty_store "$tool"; done
     pulls "$shape"
     case $shape in
     five) costs five 0 ;;
     many) costs many "$(files_of many)" && ext4 ;;
     esac
-    for tool in dhow podman ctr; do empty_store "$tool"; done
+    for tool in dhow $peers; do empty_store "$tool"; done
     rm -rf "$place/images/$shape" "$place/here" "$place/with-one"
 done

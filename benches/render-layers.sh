@@ -18,13 +18,13 @@ cell() {
 }
 
 while IFS="$(printf '\t')" read -r shape described <&3; do
-    printf '\n### %s\n\n| | dhow | skopeo | podman | ctr | floor, 1 thread | floor, 2 threads | second core |\n|---|---|---|---|---|---|---|---|\n' "$described"
+    printf '\n### %s\n\n| | dhow | skopeo | podman | ctr | floor, 1 thread | floor, 2 threads | the same, fetched | dhow, embedded registry | second core |\n|---|---|---|---|---|---|---|---|---|---|\n' "$described"
     awk -F'\t' -v shape="$shape" '$1 == shape { print $2 }' "$results/layers.operations" | while read -r id; do
         [ "$id" != layers-many-pull-ext4 ] || continue
         printf '| %s ' "$(cat "$results/$id.title")"
         { cat "$results/$id.0.dhow".*.json 2>/dev/null || :; } | jq -s '[.[].results[].times[]]' >"$work/dhow-times"
         printf '| %s ' "$(cell "$id" dhow '')"
-        for peer in skopeo podman ctr floor-1 floor-2; do
+        for peer in skopeo podman ctr floor-1 floor-2 floor-2-fetched dhow-embedded; do
             if grep -q "^$peer	" "$results/$id.commands"; then printf '| %s ' "$(cell "$id" "$peer" other)"; else printf '| '; fi
         done
         printf '| %s |\n' "$(sort -n "$results/$id.cores" | sed -n '1p;$p' | tr '\n' ' ' | sed 's/ $//; s/ / to /')"

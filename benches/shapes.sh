@@ -109,6 +109,11 @@ blobs_of() {
     jq -r --arg place "$place/images/$1/blobs/sha256/" '.layers[].digest | $place + .[7:]' "$place/images/$1/blobs/sha256/$manifest" | tr '\n' ' ' | sed 's/ $//'
 }
 
+# The same, as they lie in the registry that is pulled from.
+urls_of() {
+    for blob in $(blobs_of "$1"); do printf 'http://%s/v2/%s/blobs/sha256:%s ' "$there" "$1" "${blob##*/}"; done
+}
+
 files_of() {
     # shellcheck disable=SC2046 # paths
     for blob in $(blobs_of "$1"); do tar -tzf "$blob"; done | grep -vc '/$'

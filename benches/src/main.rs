@@ -1,11 +1,13 @@
 //! What a pull cannot do without, and a control: whether the second core was free while it was measured.
 //!
 //! ```text
-//! dhow-bench-floor unpack THREADS INTO BLOB...   read, sha256, inflate, sha256, create the files; gzip layers in their order
+//! dhow-bench-floor unpack THREADS INTO BLOB...   read, sha256, inflate, sha256, create the files; gzip layers in their order, each a
+//!                                                file or `http://HOST:PORT/v2/REPOSITORY/blobs/DIGEST`
 //! dhow-bench-floor cores                         how long two threads take, each with the work that one thread alone did in 1.0
 //! ```
 
 mod cores;
+mod fetch;
 mod unpack;
 
 use std::path::Path;
@@ -15,8 +17,7 @@ fn main() -> anyhow::Result<()> {
     let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
     match words.as_slice() {
         ["unpack", threads, into, blobs @ ..] if !blobs.is_empty() => {
-            let blobs: Vec<&Path> = blobs.iter().map(Path::new).collect();
-            unpack::run(threads.parse()?, Path::new(into), &blobs)
+            unpack::run(threads.parse()?, Path::new(into), blobs)
         }
         ["cores"] => {
             println!("{:.2}", cores::contention());

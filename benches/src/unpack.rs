@@ -15,7 +15,7 @@ const CHUNK: usize = 256 << 10;
 
 /// Unpacks each blob into a directory of its own below `into`. Two threads take a layer each; of a single layer one reads, digests and
 /// inflates, the other digests and creates.
-pub(crate) fn run(threads: usize, into: &Path, blobs: &[&Path]) -> anyhow::Result<()> {
+pub(crate) fn run(threads: usize, into: &Path, blobs: &[&str]) -> anyhow::Result<()> {
     if threads > 1 && blobs.len() == 1 {
         return two_threads(&directory(into, 0)?, blobs[0]);
     }
@@ -49,11 +49,20 @@ fn directory(into: &Path, number: usize) -> anyhow::Result<OwnedFd> {
     Ok(File::open(path)?.into())
 }
 
-type Inflated = flate2::bufread::MultiGzDecoder<BufReader<Digesting<File>>>;
+type Blob = BufReader<Digesting<Box<dyn Read>>>;
+type Inflated = flate2::bufread::MultiGzDecoder<Blob>;
 
-fn inflated(blob: &Path) -> anyhow::Result<Digesting<Inflated>> {
-    let file = File::open(blob).with_context(|| blob.display().to_string())?;
-    let blob = BufReader::with_capacity(CHUNK, Digesting::new(file));
+/// A blob that lies in a file or in a registry.
+fn open(blob: &str) -> anyhow::Result<Blob> {
+    let bytes: Box<dyn Read> = match blob.strip_prefix("http://") {
+        Some(address) => Box::new(crate::fetch::get(address).with_context(|| blob.to_owned())?),
+        None => Box::new(File::open(blob).with_context(|| blob.to_owned())?),
+    };
+    Ok(BufReader::with_capacity(CHUNK, Digesting::new(bytes)))
+}
+
+fn inflated(blob: &str) -> anyhow::Result<Digesting<Inflated>> {
+    let blob = open(blob)?;
     Ok(Digesting::new(flate2::bufread::MultiGzDecoder::new(blob)))
 }
 
@@ -65,14 +74,13 @@ fn end(mut tar: Digesting<Inflated>) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn two_threads(into: &OwnedFd, blob: &Path) -> anyhow::Result<()> {
+fn two_threads(into: &OwnedFd, blob: &str) -> anyhow::Result<()> {
     let (sender, receiver) = sync_channel(8);
     let (back, spare) = sync_channel(8);
     std::thread::scope(|scope| {
         let reading = scope.spawn(move || -> anyhow::Result<()> {
-            let file = File::open(blob).with_context(|| blob.display().to_string())?;
-            let blob = BufReader::with_capacity(CHUNK, Digesting::new(file));
-            send(flate2::bufread::MultiGzDecoder::new(blob), &sender, &spare)
+            let tar = flate2::bufread::MultiGzDecoder::new(open(blob)?);
+            send(tar, &sender, &spare)
         });
         let mut tar = Digesting::new(Received {
             receiver,
