@@ -53,7 +53,8 @@ impl Cgroup {
             return Ok(());
         }
         // Where they can be stopped, none can be missed.
-        let frozen = !self.is_frozen()? && self.freeze().is_ok();
+        // Whoever attends to the container may remove the cgroup at this moment; nobody is in it then.
+        let frozen = !self.is_frozen().unwrap_or(false) && self.freeze().is_ok();
         let sent = self.signal_each(signal);
         if frozen {
             self.thaw()?;
