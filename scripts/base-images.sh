@@ -12,9 +12,6 @@ directory=${1:-$here/target/base-images}
 [ $# -gt 0 ] || set -- busybox debian
 
 mkdir -p "$directory"
-# Many tests may ask at once; one makes, the others wait. The lock goes with this process.
-exec 9>"$directory/.lock"
-flock 9
 
 # Sources of packages of the distribution itself, as this machine has them; those of others need keys that a small base lacks.
 . /etc/os-release
@@ -71,6 +68,10 @@ make_debian() {
 
 for name in "$@"; do
     tar=$directory/$name.tar
+    # Many may ask at once, also from several runs of the tests; for each image one makes it, and the others wait. The lock goes with this
+    # process, or with the next image.
+    exec 9>"$directory/.$name.lock"
+    flock 9
     # What it was made from may have changed since.
     if [ -s "$tar" ] && [ "$tar" -nt "$0" ]; then
         case $name in

@@ -9,7 +9,7 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use dhow_integration_tests::registry::{Registry, noise, sha256, tar};
-use dhow_integration_tests::{Ran, Sandbox, base_image};
+use dhow_integration_tests::{PATIENCE, Ran, Sandbox, base_image};
 use serde_json::Value;
 
 /// A store with busybox, and on it an image that was built here, with a large file and a small one.
@@ -202,7 +202,7 @@ struct Slow {
 impl Slow {
     fn get(registry: &Registry, path: &str) -> Self {
         let mut stream = TcpStream::connect(registry.address()).expect("connect");
-        let timeout = Some(Duration::from_secs(60));
+        let timeout = Some(PATIENCE);
         stream.set_read_timeout(timeout).expect("timeout");
         let head = format!(
             "GET {path} HTTP/1.1\r\nHost: {}\r\nConnection: close\r\n\r\n",
@@ -288,7 +288,7 @@ fn a_blob_that_store_and_registry_have_becomes_one_file() {
     store.dhow(["pull", "-q", &other]).ok();
     let mut blobs = digests(&manifest(&registry, "/v2/team/app/manifests/1"));
     blobs.extend(digests(&manifest(&registry, "/v2/other/manifests/1")));
-    let end = Instant::now() + Duration::from_secs(60);
+    let end = Instant::now() + PATIENCE;
     for (digest, _) in blobs {
         let hex = digest.trim_start_matches("sha256:");
         let inode = |directory: &str| {

@@ -5,7 +5,7 @@
 
 use std::time::{Duration, Instant};
 
-use dhow_integration_tests::{DeadMount, Ran, Sandbox};
+use dhow_integration_tests::{DeadMount, PATIENCE, Ran, Sandbox};
 use serde_json::json;
 
 /// No command takes as long as this by its own choice; a machine that has other work may double it.
@@ -81,7 +81,7 @@ fn a_process_that_waits_on_a_dead_mount_is_told() {
     let pid = bundle.state()["pid"].to_string();
     mount.die();
     fs_err::write(bundle.path("rootfs/tmp/go"), "").unwrap();
-    let end = Instant::now() + Duration::from_secs(20);
+    let end = Instant::now() + PATIENCE;
     // Until it waits, and for nothing that a signal would end.
     while !fs_err::read_to_string(format!("/proc/{pid}/comm"))
         .unwrap()

@@ -8,7 +8,7 @@ use std::os::unix::net::UnixDatagram;
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
-use dhow_integration_tests::{Bundle, Ran, Sandbox, copy_program, program};
+use dhow_integration_tests::{Bundle, PATIENCE, Ran, Sandbox, copy_program, program};
 use rustix::net::{RecvAncillaryBuffer, RecvFlags};
 use serde_json::json;
 
@@ -22,9 +22,7 @@ impl Host {
     fn new(sandbox: &Sandbox) -> Self {
         let path = sandbox.path("host.sock");
         let socket = UnixDatagram::bind(&path).unwrap();
-        socket
-            .set_read_timeout(Some(Duration::from_secs(20)))
-            .unwrap();
+        socket.set_read_timeout(Some(PATIENCE)).unwrap();
         Self { socket, path }
     }
 
@@ -88,7 +86,7 @@ fn ended(child: &mut std::process::Child) -> Option<i32> {
 
 #[track_caller]
 fn ends_well(mut child: std::process::Child) {
-    let end = Instant::now() + Duration::from_secs(20);
+    let end = Instant::now() + PATIENCE;
     while ended(&mut child).is_none() {
         assert!(Instant::now() < end, "it does not end");
         std::thread::sleep(Duration::from_millis(10));
