@@ -1,4 +1,4 @@
-//! The memory of a pull and a push does not grow with the image, nor with what a registry says.
+//! The memory of a pull and a push, of saving and loading does not grow with the image, nor with what a registry says.
 
 use std::io::{Read as _, Write as _};
 use std::net::TcpListener;
@@ -36,7 +36,7 @@ fn measured(sandbox: &Sandbox, words: &[&str]) -> (bool, u64) {
 }
 
 #[test]
-fn an_image_of_300_megabytes_is_pulled_and_pushed_in_little_memory() {
+fn an_image_of_300_megabytes_comes_and_goes_in_little_memory() {
     let (home, other) = (Registry::embedded(), Registry::embedded());
     let layers: Vec<Vec<u8>> = (0..3)
         .map(|at| tar(&format!("file{at}"), &noise(at + 1, 100 << 20)))
@@ -57,6 +57,20 @@ fn an_image_of_300_megabytes_is_pulled_and_pushed_in_little_memory() {
         pushed && most > 0 && most < MOST,
         "pushed: {pushed}, {most} bytes"
     );
+    for format in ["oci-archive", "docker-archive"] {
+        let archive = sandbox.path(format).display().to_string();
+        let words = ["save", "--format", format, "-o", &archive, &name];
+        let (saved, most) = measured(&sandbox, &words);
+        assert!(
+            saved && most > 0 && most < MOST,
+            "saved: {saved}, {most} bytes"
+        );
+        let (loaded, most) = measured(&Sandbox::new(), &["load", "-q", "-i", &archive]);
+        assert!(
+            loaded && most > 0 && most < MOST,
+            "loaded: {loaded}, {most} bytes"
+        );
+    }
 }
 
 #[test]
