@@ -7,7 +7,7 @@ use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::PathBuf;
 
 use dhow_integration_tests::registry::Registry;
-use dhow_integration_tests::{Enclosure, Ran, Sandbox, base_image, program, ran};
+use dhow_integration_tests::{Enclosure, Ran, Sandbox, base_image, program, ran, until};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
@@ -123,7 +123,7 @@ fn what_is_written_is_stored_with_the_containers_ids_and_is_there_after_a_restar
                  mkfifo /queue; chown 65535:0 /queue; touch /ready; exec sleep 1000";
     let run = ["run", "-d", "--name", "one", "--uidmap", MAP, "owners"];
     sandbox.dhow([&run[..], &["sh", "-c", write]].concat()).ok();
-    dhow_integration_tests::until("all is written", || {
+    until("all is written", || {
         sandbox.dhow(["exec", "one", "test", "-e", "/ready"]).status == 0
     });
     let process = inspect(&sandbox, "one")["State"]["Pid"].as_u64().unwrap();
@@ -300,7 +300,7 @@ fn nothing_is_left_of_a_container_whose_monitor_or_machine_died() {
     let id = sandbox
         .dhow([&run[..], &["sh", "-c", script]].concat())
         .ok();
-    dhow_integration_tests::until("the file is there", || {
+    until("the file is there", || {
         sandbox.dhow(["exec", "one", "test", "-e", "/ready"]).status == 0
     });
     let monitor = sandbox.processes();
@@ -311,7 +311,7 @@ fn nothing_is_left_of_a_container_whose_monitor_or_machine_died() {
         Signal::KILL,
     )
     .unwrap();
-    dhow_integration_tests::until("its end is seen", || {
+    until("its end is seen", || {
         !sandbox.dhow(["ps", "-q"]).ok().contains(&id[..12])
     });
     // Started again, it has what it had, and its ids.
@@ -403,6 +403,8 @@ fn chosen_ids_are_no_other_containers() {
     assert_eq!(seen, expected);
     dhow(&["rm", ids[0], ids[2]]).ok();
     drop(enclosure);
+    // The kernel ends what is in it, in its own time.
+    until("the machine is gone", || sandbox.processes().is_empty());
     sandbox.nothing_is_left(&[]);
 }
 
