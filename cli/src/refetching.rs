@@ -4,7 +4,7 @@ use dhow_image::{
     BlobBody, BlobSource, Descriptor, Digest, ImageReference, Progress, TransferError,
     TransferErrorKind,
 };
-use dhow_image_store::{Image, Lease};
+use dhow_image_store::{ArchiveForm, Image, Lease};
 use dhow_registry_client::Client;
 
 /// The store's blobs, and those that it has dropped: they come back into it from where they are known to be.
@@ -73,28 +73,26 @@ impl Refetching<'_> {
     }
 }
 
-/// All blobs of these images, and of the indexes that their names stand for, that the store does not have.
-pub(crate) fn blobs_of(lease: &Lease, images: &[Image]) -> anyhow::Result<Vec<Descriptor>> {
+/// The blobs that the store lacks to write these images in a form: all of the images and of the indexes that their names stand for, or
+/// those without which it cannot give the layers' tars.
+pub(crate) fn lacking(
+    lease: &Lease,
+    images: &[Image],
+    form: ArchiveForm,
+) -> anyhow::Result<Vec<Descriptor>> {
+    let store = lease.store();
     let mut missing = Vec::new();
     for image in images {
         lease.hold(image)?;
-        let layers = lease.store().missing_blobs(image)?;
-        missing.extend(layers.into_iter().map(|blob| blob.descriptor));
+        if form == ArchiveForm::Docker {
+            missing.extend(store.missing_tars(image)?);
+            continue;
+        }
+        missing.extend(store.missing_blobs(image)?);
         for index in image.indexes() {
             lease.hold_index(index)?;
-            missing.extend(lease.store().missing_of_index(index)?);
+            missing.extend(store.missing_of_index(index)?);
         }
-    }
-    Ok(missing)
-}
-
-/// The blobs of these images without which the store cannot give their layers' tars.
-pub(crate) fn tars_of(lease: &Lease, images: &[Image]) -> anyhow::Result<Vec<Descriptor>> {
-    let mut missing = Vec::new();
-    for image in images {
-        lease.hold(image)?;
-        let layers = lease.store().missing_tars(image)?;
-        missing.extend(layers.into_iter().map(|blob| blob.descriptor));
     }
     Ok(missing)
 }

@@ -1,5 +1,13 @@
 //! Columns and sizes as Docker users know them.
 
+// How a list is printed. No doc comments: they would stand in every verb's help, which says it in its own words.
+#[derive(Clone, Copy, Debug, Default, clap::ValueEnum)]
+pub(crate) enum Format {
+    #[default]
+    Table,
+    Json,
+}
+
 /// Prints rows below a head, the columns three spaces apart.
 pub(crate) fn print(head: &[&str], rows: Vec<Vec<String>>) {
     let mut lines = vec![head.iter().map(ToString::to_string).collect()];

@@ -13,12 +13,11 @@ use crate::store::{remove_file, sync_directory};
 use crate::{Image, Store, StoreError};
 
 /// A blob of an image's layer that is not in the store.
-#[derive(Clone, Debug)]
-pub struct MissingBlob {
+struct MissingBlob {
     /// Names it, as the manifest does.
-    pub descriptor: Descriptor,
+    descriptor: Descriptor,
     /// The layer that it is the compressed form of.
-    pub diff_id: DiffId,
+    diff_id: DiffId,
 }
 
 /// What of the layers of the images can go, and what must stay because some image has no tree for it.
@@ -62,7 +61,11 @@ impl Store {
     ///
     /// # Errors
     /// When a record cannot be read.
-    pub fn missing_blobs(&self, image: &Image) -> Result<Vec<MissingBlob>, StoreError> {
+    pub fn missing_blobs(&self, image: &Image) -> Result<Vec<Descriptor>, StoreError> {
+        Ok(descriptors(self.missing_layers(image)?))
+    }
+
+    fn missing_layers(&self, image: &Image) -> Result<Vec<MissingBlob>, StoreError> {
         let mut missing = Vec::new();
         for (descriptor, diff_id) in image.manifest.layers().iter().zip(&image.diff_ids) {
             let digest = digest_of(descriptor)?;
@@ -81,8 +84,8 @@ impl Store {
     ///
     /// # Errors
     /// When a tree cannot be read.
-    pub fn missing_tars(&self, image: &Image) -> Result<Vec<MissingBlob>, StoreError> {
-        let mut missing = self.missing_blobs(image)?;
+    pub fn missing_tars(&self, image: &Image) -> Result<Vec<Descriptor>, StoreError> {
+        let mut missing = self.missing_layers(image)?;
         let mut parent: Option<ChainId> = None;
         for diff_id in &image.diff_ids {
             let record = self.layer(diff_id, parent.as_ref())?;
@@ -95,7 +98,7 @@ impl Store {
                 missing.retain(|blob| blob.diff_id != *diff_id);
             }
         }
-        Ok(missing)
+        Ok(descriptors(missing))
     }
 
     /// Whether a blob that is not here can be had again: a registry is known to hold it.
@@ -156,4 +159,8 @@ impl Store {
         }
         Ok(())
     }
+}
+
+fn descriptors(missing: Vec<MissingBlob>) -> Vec<Descriptor> {
+    missing.into_iter().map(|blob| blob.descriptor).collect()
 }

@@ -43,7 +43,6 @@ mod whole;
 pub use archive::{ArchivedImage, open_archive, write_archive};
 pub use check::Flaw;
 pub use collect::Collected;
-pub use dropped::MissingBlob;
 pub use error::{StoreError, StoreErrorKind};
 pub use id_mapped::MappedIds;
 pub use image::Image;

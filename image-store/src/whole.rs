@@ -57,15 +57,24 @@ impl Store {
     /// # Errors
     /// When the store cannot be read.
     pub fn is_runnable(&self, image: &Image) -> Result<bool, StoreError> {
+        Ok(self.missing_to_run(image)?.is_empty())
+    }
+
+    /// The blobs of an image that containers of it cannot be made without, and that are not here: of layers whose tree is not here either.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub fn missing_to_run(&self, image: &Image) -> Result<Vec<Descriptor>, StoreError> {
+        let mut missing = Vec::new();
         let mut parent: Option<ChainId> = None;
         for (diff_id, blob) in image.diff_ids.iter().zip(image.manifest.layers()) {
             if self.layer(diff_id, parent.as_ref())?.is_none() && !self.has_blob(&digest_of(blob)?)
             {
-                return Ok(false);
+                missing.push(blob.clone());
             }
             parent = Some(ChainId::above(parent.as_ref(), diff_id));
         }
-        Ok(true)
+        Ok(missing)
     }
 
     /// Whether the blob of a layer whose tree is here need not be: a registry has it, or the tree packs to it.

@@ -16,6 +16,8 @@ pub struct Patience {
     pub window: Duration,
     /// So many bytes.
     pub least: u64,
+    /// How long one read or write may take.
+    pub stall: Duration,
     /// The longest pause that it can make us take before another attempt.
     pub pause: Duration,
 }
@@ -25,6 +27,7 @@ impl Default for Patience {
         Self {
             window: Duration::from_secs(30),
             least: 30 << 10,
+            stall: Duration::from_secs(60),
             pause: Duration::from_secs(30),
         }
     }

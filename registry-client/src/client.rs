@@ -3,7 +3,7 @@
 use std::io::Write;
 
 use dhow_image::{
-    BlobLocations, BlobSink, BlobSource, Descriptor, Digest, ImageReference, Platform, Progress,
+    BlobLocations, BlobSink, BlobSource, Descriptor, Digest, ImageReference, Progress,
     TransferError, TransferErrorKind, Want,
 };
 
@@ -15,7 +15,7 @@ use crate::endpoint::Endpoint;
 use crate::login;
 use crate::manifest::{self, Resolved};
 use crate::parallel::Stop;
-use crate::pull::{Pull, Pulled};
+use crate::pull::{Pull, Pulled, Wanted};
 use crate::push::{Push, Pushed};
 use crate::referrers;
 use crate::registries::{Place, Registries};
@@ -158,7 +158,7 @@ impl Client {
         Err(together(reference, failures))
     }
 
-    /// Fetches the image for `platform`: what `sink` lacks of its layers (lowest begun first), its config and its manifest.
+    /// Fetches what is wanted of an image: what `sink` lacks of its layers (lowest begun first), its config and its manifest.
     /// Tagging is the caller's.
     ///
     /// # Errors
@@ -166,51 +166,12 @@ impl Client {
     pub fn pull(
         &self,
         reference: &ImageReference,
-        platform: &Platform,
+        wanted: &Wanted<'_>,
         sink: &dyn BlobSink,
         progress: &dyn Progress,
     ) -> Result<Pulled, TransferError> {
         let resolved = self.resolve(reference)?;
-        self.pull_resolved(reference, &resolved, platform, sink, progress)
-    }
-
-    /// The same for a reference that has been resolved already, so that it is asked for once.
-    ///
-    /// # Errors
-    /// As [`Client::pull`].
-    pub fn pull_resolved(
-        &self,
-        reference: &ImageReference,
-        resolved: &Resolved,
-        platform: &Platform,
-        sink: &dyn BlobSink,
-        progress: &dyn Progress,
-    ) -> Result<Pulled, TransferError> {
-        let wanted = Wanted {
-            platform,
-            all_platforms: false,
-        };
-        self.pull_wanted(reference, resolved, &wanted, sink, progress)
-    }
-
-    /// The same with the images for all platforms of an index, and the index itself. Only the layers of the one for `platform`, if there
-    /// is one, are to be unpacked; of the others the sink is to keep the bytes.
-    ///
-    /// # Errors
-    /// As [`Client::pull`], but that an image for `platform` need not be there.
-    pub fn pull_all_platforms(
-        &self,
-        reference: &ImageReference,
-        resolved: &Resolved,
-        platform: &Platform,
-        sink: &dyn BlobSink,
-        progress: &dyn Progress,
-    ) -> Result<Pulled, TransferError> {
-        let wanted = Wanted {
-            platform,
-            all_platforms: true,
-        };
-        self.pull_wanted(reference, resolved, &wanted, sink, progress)
+        self.pull_resolved(reference, &resolved, wanted, sink, progress)
     }
 
     /// What a reference stands for, to be copied from where it is.
@@ -235,7 +196,11 @@ impl Client {
         })
     }
 
-    fn pull_wanted(
+    /// The same for a reference that has been resolved already, so that it is asked for once.
+    ///
+    /// # Errors
+    /// As [`Client::pull`].
+    pub fn pull_resolved(
         &self,
         reference: &ImageReference,
         resolved: &Resolved,
@@ -256,8 +221,7 @@ impl Client {
             let pull = Pull {
                 repository: &self.repository(&place, reference, Access::Pull)?,
                 reference,
-                platform: wanted.platform,
-                all_platforms: wanted.all_platforms,
+                wanted,
                 width: self.options.concurrency,
                 sink,
                 progress,
@@ -413,12 +377,6 @@ impl Client {
         };
         push.run(manifest)
     }
-}
-
-/// What of an image for several platforms is to be pulled.
-struct Wanted<'a> {
-    platform: &'a Platform,
-    all_platforms: bool,
 }
 
 /// One error for all places that were asked in vain, which names each. Its kind is the registry's own, which is asked last.

@@ -11,6 +11,16 @@ use crate::repository::Repository;
 use crate::source::FromRepository;
 use crate::transfer::Words;
 
+/// What of an image is to be pulled.
+#[derive(Clone, Copy, Debug)]
+pub struct Wanted<'a> {
+    /// The platform whose image is unpacked.
+    pub platform: &'a Platform,
+    /// Of an index the images for the other platforms too, and the index itself; the sink is to keep their bytes as they are. An image
+    /// for `platform` need not be there then.
+    pub all_platforms: bool,
+}
+
 /// What a pull did.
 #[derive(Clone, Debug)]
 pub struct Pulled {
@@ -36,9 +46,7 @@ pub struct Pulled {
 pub(crate) struct Pull<'a> {
     pub(crate) repository: &'a Repository<'a>,
     pub(crate) reference: &'a ImageReference,
-    pub(crate) platform: &'a Platform,
-    /// The images for the other platforms, too; those are not unpacked.
-    pub(crate) all_platforms: bool,
+    pub(crate) wanted: &'a Wanted<'a>,
     pub(crate) width: usize,
     pub(crate) sink: &'a dyn BlobSink,
     pub(crate) progress: &'a dyn Progress,
@@ -53,11 +61,11 @@ impl Pull<'_> {
         let is_index =
             DocumentKind::of(resolved.descriptor.media_type()) == Some(DocumentKind::Index);
         let chosen = match is_index {
-            true => manifest::choose(&resolved.bytes, self.platform, self.reference),
+            true => manifest::choose(&resolved.bytes, self.wanted.platform, self.reference),
             false => Ok(resolved.descriptor.clone()),
         };
         let whole = || (resolved.descriptor.clone(), resolved.bytes.clone());
-        let (root, bytes, unpacked) = match (chosen, is_index && self.all_platforms) {
+        let (root, bytes, unpacked) = match (chosen, is_index && self.wanted.all_platforms) {
             (chosen, true) => {
                 let (root, bytes) = whole();
                 (root, bytes, chosen.ok())

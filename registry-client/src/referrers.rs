@@ -7,7 +7,8 @@ use ureq::http::{HeaderName, Method, StatusCode, header};
 
 use crate::auth::encoded;
 use crate::body::document;
-use crate::manifest::{ACCEPTED, LARGEST};
+use crate::manifest::ACCEPTED;
+use crate::pages;
 use crate::refusal::refused;
 use crate::repository::{Ask, Repository, drain};
 use crate::transport::Payload;
@@ -15,8 +16,6 @@ use crate::transport::Payload;
 const INDEX: &str = "application/vnd.oci.image.index.v1+json";
 /// By this header a registry says that it keeps the list itself.
 pub(crate) const SUBJECT: HeaderName = HeaderName::from_static("oci-subject");
-/// How many pages of a list are read.
-const PAGES: usize = 100;
 
 /// The digest of a manifest's subject, where it has one.
 pub(crate) fn subject(manifest: &[u8]) -> Result<Option<Digest>, TransferError> {
@@ -79,35 +78,16 @@ pub(crate) fn list(
     let filter = artifact_type.map_or_else(String::new, |kind| {
         format!("?artifactType={}", encoded(kind))
     });
-    let doing = format!("asking {} what refers to {subject}", repository.title());
-    let mut url = repository.url(&format!("referrers/{subject}{filter}"));
+    let first = repository.url(&format!("referrers/{subject}{filter}"));
+    let (asking, what) = ("asking for what refers to", subject.to_string());
     let mut found = Vec::new();
-    // Of all pages together.
-    let mut left = LARGEST;
-    for _ in 0..PAGES {
-        let response = repository.send(&Ask::new(Method::GET, url.clone(), doing.clone()))?;
-        match response.status() {
-            StatusCode::OK => {}
-            // A registry of before this interface.
-            StatusCode::NOT_FOUND => {
-                drain(response);
-                found = tagged(repository, subject)?.unwrap_or_default();
-                break;
-            }
-            _ => {
-                return Err(refused(
-                    "asking for what refers to",
-                    &subject.to_string(),
-                    response,
-                ));
-            }
-        }
-        let next = repository.next_page(&response, &url, &doing)?;
-        found.extend(read(response, &doing, &mut left)?);
-        match next {
-            Some(next) => url = next,
-            None => break,
-        }
+    let listed = pages::each(repository, first, asking, &what, |page| {
+        found.extend(entries(page, &format!("{asking} {what}"))?);
+        Ok(())
+    })?;
+    if !listed {
+        // A registry of before this interface.
+        found = tagged(repository, subject)?.unwrap_or_default();
     }
     // A registry need not filter.
     found.retain(|entry| artifact_type.is_none_or(|kind| entry["artifactType"] == kind));
@@ -130,7 +110,7 @@ fn tagged(
     .header(header::ACCEPT, ACCEPTED);
     let response = repository.send(&ask)?;
     match response.status() {
-        StatusCode::OK => read(response, &doing, &mut LARGEST.clone()).map(Some),
+        StatusCode::OK => entries(&document(response, &doing)?, &doing).map(Some),
         StatusCode::NOT_FOUND => {
             drain(response);
             Ok(None)
@@ -139,27 +119,15 @@ fn tagged(
     }
 }
 
-fn read(
-    response: ureq::http::Response<ureq::Body>,
-    doing: &str,
-    left: &mut u64,
-) -> Result<Vec<Value>, TransferError> {
-    let failed = |kind, error: Box<dyn std::error::Error + Send + Sync>| {
-        TransferError::caused(kind, doing, error)
+/// The entries of an index.
+fn entries(index: &[u8], doing: &str) -> Result<Vec<Value>, TransferError> {
+    let failed = |error: Box<dyn std::error::Error + Send + Sync>| {
+        TransferError::caused(TransferErrorKind::Corrupt, doing, error)
     };
-    let bytes = document(response, doing)?;
-    *left = left.checked_sub(bytes.len() as u64).ok_or_else(|| {
-        let reason = format!("the list is larger than {LARGEST} bytes");
-        failed(TransferErrorKind::Corrupt, reason.into())
-    })?;
-    let mut index: Value = serde_json::from_slice(&bytes)
-        .map_err(|error| failed(TransferErrorKind::Corrupt, error.into()))?;
+    let mut index: Value = serde_json::from_slice(index).map_err(|error| failed(error.into()))?;
     match index["manifests"].take() {
         Value::Array(all) => Ok(all),
-        _ => Err(failed(
-            TransferErrorKind::Corrupt,
-            "the answer is no image index".into(),
-        )),
+        _ => Err(failed("the answer is no image index".into())),
     }
 }
 

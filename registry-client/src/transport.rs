@@ -20,8 +20,6 @@ use crate::tls::{TlsConfigs, TlsProfile, Trust};
 
 /// How long a connection may take to come about.
 const CONNECT: Duration = Duration::from_secs(15);
-/// How long one read or write may take.
-const STALL: Duration = Duration::from_secs(60);
 /// How long an answer may take: a registry may hash a large blob anew, or carry it to its own storage.
 const ANSWER: Duration = Duration::from_secs(300);
 /// How much is read from or written to a connection at once.
@@ -160,7 +158,7 @@ impl Transport {
             Some(profile) => self.configs.given(profile)?,
             None => None,
         };
-        let config = configured(builder, self.connections).build();
+        let config = configured(builder, self.connections, self.patience).build();
         let agent = match given {
             Some(given) => {
                 let connector = ().chain(ConnectProxyConnector::default());
@@ -230,7 +228,11 @@ impl Transport {
     }
 }
 
-fn configured(builder: ConfigBuilder<AgentScope>, connections: usize) -> ConfigBuilder<AgentScope> {
+fn configured(
+    builder: ConfigBuilder<AgentScope>,
+    connections: usize,
+    patience: Patience,
+) -> ConfigBuilder<AgentScope> {
     builder
         .http_status_as_error(false)
         .max_redirects(0)
@@ -238,8 +240,8 @@ fn configured(builder: ConfigBuilder<AgentScope>, connections: usize) -> ConfigB
         .user_agent(concat!("dhow/", env!("CARGO_PKG_VERSION")))
         .accept_encoding("identity")
         .timeout_connect(Some(CONNECT))
-        .timeout_per_read(Some(STALL))
-        .timeout_per_write(Some(STALL))
+        .timeout_per_read(Some(patience.stall))
+        .timeout_per_write(Some(patience.stall))
         .timeout_recv_response(Some(ANSWER))
         .input_buffer_size(BUFFER)
         .output_buffer_size(BUFFER)

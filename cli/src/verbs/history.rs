@@ -8,7 +8,7 @@ use serde_json::json;
 use crate::ago::ago;
 use crate::context::Context;
 use crate::images;
-use crate::table::{self, human_size};
+use crate::table::{self, Format, human_size};
 
 /// So much of a command is shown unless all of it is asked for.
 const WIDTH: usize = 45;
@@ -28,14 +28,8 @@ pub(crate) struct Args {
     #[arg(short = 'H', long, default_value_t = true, default_missing_value = "true", num_args = 0..=1, require_equals = true, action = clap::ArgAction::Set)]
     human: bool,
     /// How to print: table, or a JSON object for each step
-    #[arg(long, default_value = "table")]
+    #[arg(long, value_enum, default_value_t)]
     format: Format,
-}
-
-#[derive(Clone, Copy, Debug, clap::ValueEnum)]
-enum Format {
-    Table,
-    Json,
 }
 
 /// One step of the image's making.

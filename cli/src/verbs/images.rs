@@ -8,7 +8,7 @@ use serde_json::json;
 
 use crate::ago::ago;
 use crate::context::Context;
-use crate::table::{self, human_size};
+use crate::table::{self, Format, human_size};
 
 /// Lists the images of the store.
 #[derive(clap::Args)]
@@ -28,14 +28,8 @@ pub(crate) struct Args {
     #[arg(long)]
     no_trunc: bool,
     /// How to print: table, or a JSON object for each image
-    #[arg(long, default_value = "table")]
+    #[arg(long, value_enum, default_value_t)]
     format: Format,
-}
-
-#[derive(Clone, Copy, Debug, clap::ValueEnum)]
-enum Format {
-    Table,
-    Json,
 }
 
 /// An image under one of its names.

@@ -2,13 +2,14 @@
 
 use std::process::ExitCode;
 
-use dhow_image::{ImageReference, Platform};
+use dhow_image::ImageReference;
+use dhow_registry_client::Wanted;
 use serde_json::{Value, json};
 
-use crate::all_platforms;
 use crate::context::Context;
-use crate::images::{self, Arrived};
+use crate::platform_args::PlatformArgs;
 use crate::progress::{Telling, TellingArgs, bytes, count};
+use crate::pulling::{Arrived, Pulling};
 use crate::registry_args::{self, RegistryArgs};
 
 /// Which image.
@@ -16,12 +17,8 @@ use crate::registry_args::{self, RegistryArgs};
 pub(crate) struct Args {
     #[command(flatten)]
     telling: TellingArgs,
-    /// The platform to choose from an image for several, as OS/ARCHITECTURE[/VARIANT] [default: this machine's]
-    #[arg(long, value_name = "PLATFORM")]
-    platform: Option<Platform>,
-    /// Keep the images for all platforms under the name, so that they can be pushed, saved and copied together
-    #[arg(short, long, conflicts_with = "platform")]
-    all_platforms: bool,
+    #[command(flatten)]
+    platforms: PlatformArgs,
     #[command(flatten)]
     registry: RegistryArgs,
     /// The image's name: [REGISTRY/]REPOSITORY[:TAG|@DIGEST]
@@ -35,18 +32,19 @@ pub(crate) fn run(args: &Args, context: &Context) -> anyhow::Result<ExitCode> {
 }
 
 fn pull(args: &Args, telling: Telling, context: &Context) -> anyhow::Result<ExitCode> {
-    let platform = args.platform.clone().unwrap_or_else(Platform::host);
     let lease = context.store()?.lease()?;
     let progress = telling.reporter();
-    let client = args.registry.client()?;
     let names = registry_args::candidates(&args.name)?;
-    let pull = match args.all_platforms {
-        true => all_platforms::pull,
-        false => images::pull,
+    let pulling = Pulling {
+        client: &args.registry.client()?,
+        lease: &lease,
+        wanted: Wanted {
+            platform: &args.platforms.platform(),
+            all_platforms: args.platforms.all(),
+        },
+        progress: progress.as_ref(),
     };
-    let (name, arrived) = images::first(&names, |name| {
-        pull(&client, &lease, name, &platform, progress.as_ref())
-    })?;
+    let (name, arrived) = pulling.first(&names)?;
     match telling {
         Telling::Program | Telling::ProgramBeside => telling.event(&outcome(&name, &arrived)),
         Telling::Quiet => println!("{name}"),

@@ -57,10 +57,11 @@ fn save(args: &Args, telling: Telling, context: &Context) -> anyhow::Result<()> 
         wanted.push(images::find(&store, name)?);
     }
     let lease = store.lease()?;
-    let (form, missing) = match args.format {
-        Form::OciArchive => (ArchiveForm::Oci, refetching::blobs_of(&lease, &wanted)?),
-        Form::DockerArchive => (ArchiveForm::Docker, refetching::tars_of(&lease, &wanted)?),
+    let form = match args.format {
+        Form::OciArchive => ArchiveForm::Oci,
+        Form::DockerArchive => ArchiveForm::Docker,
     };
+    let missing = refetching::lacking(&lease, &wanted, form)?;
     let progress = telling.reporter();
     if !missing.is_empty() {
         let refetching = Refetching {

@@ -8,13 +8,10 @@ use std::time::{Duration, Instant};
 
 use crate::kit::{
     Blobs, Known, Request, Scripted, anonymous, client, config_size, name, respond, serve_image,
+    wanted,
 };
-use dhow_image::{Platform, Silent, TransferError, TransferErrorKind};
+use dhow_image::{Silent, TransferError, TransferErrorKind};
 use dhow_registry_client::{Client, ClientOptions, Credentials, Patience, Pulled};
-
-fn platform() -> Platform {
-    "linux/amd64".parse().unwrap()
-}
 
 /// Pulls an image of one layer from a registry that answers for the layer as `answer` says and honestly otherwise.
 fn pull_layer(
@@ -32,12 +29,7 @@ fn pull_layer(
     );
     let sink = Blobs::default();
     let begun = Instant::now();
-    let pulled = anonymous().pull(
-        &name(registry.address, "app:1"),
-        &platform(),
-        &sink,
-        &Silent,
-    );
+    let pulled = anonymous().pull(&name(registry.address, "app:1"), &wanted(), &sink, &Silent);
     assert!(
         begun.elapsed() < Duration::from_secs(30),
         "it took {:?}",
@@ -220,7 +212,7 @@ fn a_password_is_not_shown_to_whom_a_registry_points() {
     let sink = Blobs::default();
     let reference = name(registry.address, "app:1");
     client(login)
-        .pull(&reference, &platform(), &sink, &Silent)
+        .pull(&reference, &wanted(), &sink, &Silent)
         .unwrap();
     assert_eq!(sink.count(), 3);
     let seen = cdn.requests();
@@ -334,6 +326,7 @@ fn hasty() -> Client {
         patience: Patience {
             window: Duration::from_millis(500),
             least: 30 << 10,
+            stall: Duration::from_secs(10),
             pause: Duration::from_millis(50),
         },
         ..ClientOptions::default()
@@ -365,7 +358,7 @@ fn a_blob_that_trickles_is_given_up_after_some_attempts() {
     let error = hasty()
         .pull(
             &name(registry.address, "app:1"),
-            &platform(),
+            &wanted(),
             &Blobs::default(),
             &Silent,
         )

@@ -4,14 +4,14 @@ use std::collections::HashMap;
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, LazyLock, Mutex};
 use std::thread::JoinHandle;
 
 use dhow_image::{
     Begun, BlobBody, BlobLocations, BlobSink, BlobSource, BlobWriter, Descriptor, Digest,
-    ImageReference, TransferError, TransferErrorKind, Want,
+    ImageReference, Platform, TransferError, TransferErrorKind, Want,
 };
-use dhow_registry_client::{Client, ClientOptions, Credentials};
+use dhow_registry_client::{Client, ClientOptions, Credentials, Wanted};
 use dhow_registry_server::{Server, ServerOptions};
 use oci_spec::image::MediaType;
 
@@ -194,6 +194,15 @@ impl BlobLocations for Known {
     }
 }
 
+/// What the tests pull: the images that they make are for one platform.
+pub(crate) fn wanted() -> Wanted<'static> {
+    static PLATFORM: LazyLock<Platform> = LazyLock::new(|| "linux/amd64".parse().unwrap());
+    Wanted {
+        platform: &PLATFORM,
+        all_platforms: false,
+    }
+}
+
 /// A client that knows no passwords but these.
 pub(crate) fn client(credentials: Credentials) -> Client {
     Client::new(ClientOptions {
@@ -323,7 +332,7 @@ impl Drop for Scripted {
     }
 }
 
-fn read(stream: &mut TcpStream) -> Option<Request> {
+pub(crate) fn read(stream: &mut impl Read) -> Option<Request> {
     let mut reader = BufReader::new(stream);
     let mut line = String::new();
     reader.read_line(&mut line).ok()?;
@@ -350,7 +359,7 @@ fn read(stream: &mut TcpStream) -> Option<Request> {
 }
 
 /// Writes an answer. What the other side no longer wants to hear is no fault.
-pub(crate) fn respond(stream: &mut TcpStream, status: u16, headers: &[(&str, &str)], body: &[u8]) {
+pub(crate) fn respond(stream: &mut impl Write, status: u16, headers: &[(&str, &str)], body: &[u8]) {
     let mut head = format!("HTTP/1.1 {status} Status\r\nConnection: close\r\n");
     if !headers.iter().any(|(name, _)| *name == "Content-Length") {
         head.push_str(&format!("Content-Length: {}\r\n", body.len()));

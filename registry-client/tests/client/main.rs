@@ -8,3 +8,4 @@ mod hostile;
 mod kit;
 mod referrers;
 mod round_trip;
+mod uploads;

@@ -2,8 +2,8 @@
 
 use std::net::SocketAddr;
 
-use crate::kit::{Blobs, Embedded, Known, Scripted, anonymous, name, respond};
-use dhow_image::{Descriptor, Digest, Platform, Silent, TransferErrorKind, Want};
+use crate::kit::{Blobs, Embedded, Known, Scripted, anonymous, name, respond, wanted};
+use dhow_image::{Descriptor, Digest, Silent, TransferErrorKind, Want};
 use dhow_registry_client::{BlobOutcome, Client, ClientOptions, Credentials};
 use oci_spec::image::MediaType;
 use rustix::net;
@@ -12,10 +12,6 @@ fn layers() -> Vec<Vec<u8>> {
     (0..5u8)
         .map(|seed| vec![seed; 400_000 + usize::from(seed)])
         .collect()
-}
-
-fn platform() -> Platform {
-    "linux/amd64".parse().unwrap()
 }
 
 #[test]
@@ -38,9 +34,7 @@ fn what_is_pushed_is_pulled_lowest_layer_begun_first() {
     );
     // The tag; look, begin and send for each blob; the manifest.
     assert_eq!(pushed.requests, 1 + 6 * 3 + 1);
-    let pulled = client
-        .pull(&reference, &platform(), &sink, &Silent)
-        .unwrap();
+    let pulled = client.pull(&reference, &wanted(), &sink, &Silent).unwrap();
     assert_eq!(pulled.manifest.digest(), manifest.digest());
     assert_eq!((pulled.fetched, pulled.present), (5, 0));
     assert_eq!(pulled.requests, 1 + 1 + 5);
@@ -49,9 +43,7 @@ fn what_is_pushed_is_pulled_lowest_layer_begun_first() {
         assert_eq!(*digest, Digest::of(&layers()[0]).to_string());
         assert!(matches!(want, Want::Layer { parent: None, .. }));
     }
-    let again = client
-        .pull(&reference, &platform(), &sink, &Silent)
-        .unwrap();
+    let again = client.pull(&reference, &wanted(), &sink, &Silent).unwrap();
     assert_eq!((again.fetched, again.present, again.requests), (0, 5, 2));
     assert_eq!(
         again.bytes_saved,
@@ -141,9 +133,7 @@ fn blobs_can_go_in_chunks() {
     client
         .push(&reference, &manifest, &source, &known, &Silent)
         .unwrap();
-    client
-        .pull(&reference, &platform(), &sink, &Silent)
-        .unwrap();
+    client.pull(&reference, &wanted(), &sink, &Silent).unwrap();
     assert_eq!(sink.count(), source.count());
 }
 
@@ -167,9 +157,7 @@ fn a_pull_goes_on_where_an_earlier_one_was_broken_off() {
     ] {
         let sink = Blobs::default();
         sink.leave_part(&of_layer, &part);
-        let pulled = client
-            .pull(&reference, &platform(), &sink, &Silent)
-            .unwrap();
+        let pulled = client.pull(&reference, &wanted(), &sink, &Silent).unwrap();
         assert!((least..most).contains(&pulled.bytes), "{}", pulled.bytes);
         assert_eq!(sink.get(&of_layer).as_ref(), Some(&layer));
     }
@@ -195,12 +183,10 @@ fn an_image_is_pulled_by_its_digest_alone() {
         )
         .unwrap();
     let by_digest = name(registry.address, &format!("app@{}", manifest.digest()));
-    client
-        .pull(&by_digest, &platform(), &sink, &Silent)
-        .unwrap();
+    client.pull(&by_digest, &wanted(), &sink, &Silent).unwrap();
     let missing = name(registry.address, &format!("app@{}", Digest::of(b"missing")));
     let error = client
-        .pull(&missing, &platform(), &sink, &Silent)
+        .pull(&missing, &wanted(), &sink, &Silent)
         .unwrap_err();
     assert_eq!(error.kind(), TransferErrorKind::NotFound);
 }
@@ -224,7 +210,7 @@ fn what_is_missing_in_the_source_is_an_error_and_leaves_no_tag() {
         .unwrap_err();
     assert_eq!(error.kind(), TransferErrorKind::NotFound);
     let error = client
-        .pull(&reference, &platform(), &sink, &Silent)
+        .pull(&reference, &wanted(), &sink, &Silent)
         .unwrap_err();
     assert_eq!(error.kind(), TransferErrorKind::NotFound);
     assert!(error.to_string().contains("does not have it"), "{error}");
@@ -274,7 +260,7 @@ fn a_layer_that_is_not_to_be_distributed_comes_from_where_its_maker_says_and_is_
     assert_eq!(pushed.blobs.len(), 1);
     let sink = Blobs::default();
     anonymous()
-        .pull(&reference, &platform(), &sink, &Silent)
+        .pull(&reference, &wanted(), &sink, &Silent)
         .unwrap();
     let digest = Digest::of(&layer);
     let descriptor = Descriptor::new(MediaType::ImageLayer, layer.len() as u64, digest);

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use dhow_integration_tests::registry::{self, Registry};
-use dhow_integration_tests::{Ran, Sandbox, ran};
+use dhow_integration_tests::{Gate, Ran, Sandbox, ran};
 use serde_json::Value;
 
 fn platforms() -> Vec<(&'static str, Vec<Vec<u8>>)> {
@@ -266,6 +266,82 @@ fn a_copy_goes_on_where_it_was_broken_off() {
         .ok();
     let copied = fs_err::read(blob(&sandbox.path("layout"), &digest)).expect("the blob");
     assert_eq!(copied, layer);
+}
+
+/// How many megabytes a copy says to have received.
+#[track_caller]
+fn received(said: &str) -> f64 {
+    let line = said.lines().find(|line| line.starts_with("Received "));
+    let line = line.unwrap_or_else(|| panic!("{said}"));
+    let (number, _) = line["Received ".len()..]
+        .split_once(" MB")
+        .expect("megabytes");
+    number.parse().expect("a number")
+}
+
+#[test]
+fn a_copy_between_registries_goes_on_where_either_connection_broke() {
+    let from = Registry::embedded();
+    let layers = [1, 2].map(|seed| registry::tar("large", &registry::noise(seed, 4_000_000)));
+    from.push_image("app", "1", &layers);
+    let sandbox = Sandbox::new();
+    let assert_there = |to: &Registry| {
+        for layer in &layers {
+            let digest = registry::sha256(layer);
+            let found = to.get(&format!("/v2/app/blobs/{digest}"));
+            assert_eq!(registry::sha256(&found.expect(200).body), digest);
+        }
+        to.get("/v2/app/manifests/1").expect(200);
+    };
+    // Where it came from: nothing comes twice.
+    let to = Registry::debian();
+    let source = format!("{}/app:1", Gate::breaking(from.address(), 5_000_000));
+    let said = sandbox
+        .dhow(["image", "copy", &source, &at(&to, "app:1")])
+        .ok();
+    assert!((8.0..8.1).contains(&received(&said)), "{said}");
+    assert_there(&to);
+    // Where it went to: the blob is sent anew.
+    let to = Registry::debian();
+    let target = format!("{}/app:1", Gate::breaking(to.address(), 5_000_000));
+    let said = sandbox
+        .dhow(["image", "copy", &at(&from, "app:1"), &target])
+        .ok();
+    assert!((8.0..12.1).contains(&received(&said)), "{said}");
+    assert_there(&to);
+}
+
+#[test]
+fn a_copy_between_registries_that_was_killed_is_taken_up_by_the_next() {
+    let (from, to) = (Registry::embedded(), Registry::embedded());
+    let small = [1, 2, 3].map(|seed| registry::tar("small", &[seed]));
+    let large = registry::tar("large", &registry::noise(9, 12_000_000));
+    let mut layers = small.to_vec();
+    layers.push(large.clone());
+    from.push_image("app", "1", &layers);
+    let sandbox = Sandbox::new();
+    let (address, gate) = Gate::before(from.address(), 6_000_000);
+    let (source, target) = (format!("{address}/app:1"), at(&to, "app:1"));
+    let has = |layer: &[u8]| {
+        let path = format!("/v2/app/blobs/{}", registry::sha256(layer));
+        to.ask("HEAD", &path, &[], b"").status == 200
+    };
+    let begun = std::time::Instant::now();
+    gate.kill_when_stalled(sandbox.command(["image", "copy", &source, &target]), || {
+        // The small ones are there long before; but where the machine takes its time, fewer will do.
+        small.iter().all(|layer| has(layer)) || begun.elapsed().as_secs() > 20
+    });
+    to.get("/v2/app/manifests/1").expect(404);
+    assert!(!has(&large));
+    let there = small.iter().filter(|layer| has(layer)).count();
+    gate.open();
+    let copied = sandbox.dhow(["image", "copy", &source, &target]);
+    let found = copied.stderr.matches(": already there").count();
+    // The config may have come, too, and what was on its way when we looked.
+    assert!((there..=4).contains(&found), "{there}: {}", copied.stderr);
+    copied.ok();
+    assert!(layers.iter().all(|layer| has(layer)));
+    to.get("/v2/app/manifests/1").expect(200);
 }
 
 #[test]

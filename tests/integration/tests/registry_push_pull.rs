@@ -1,13 +1,9 @@
 //! `dhow push`, `dhow pull` and `dhow registry serve` as people use them, and `skopeo` beside them.
 
-use std::io::{Read, Write};
-use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::process::{Command, Stdio};
-use std::sync::{Arc, Condvar, Mutex};
-use std::time::{Duration, Instant};
 
 use dhow_integration_tests::registry::{Registry, noise, sha256, tar};
-use dhow_integration_tests::{ClosedPort, Ran, Sandbox, write_program};
+use dhow_integration_tests::{ClosedPort, Gate, Ran, Sandbox, write_program};
 
 fn layers() -> Vec<Vec<u8>> {
     let file = |at: u64| tar(&format!("file{at}"), &noise(at + 1, 500_000));
@@ -320,102 +316,6 @@ fn a_blob_that_rots_in_the_registry_is_not_taken() {
     sandbox.dhow(["pull", "-q", &name]).ok();
 }
 
-/// What lets only so many bytes through, there and back together, until it is opened.
-struct Gate {
-    flow: Mutex<Flow>,
-    changed: Condvar,
-}
-
-struct Flow {
-    left: u64,
-    /// How many connections are held up.
-    waiting: u32,
-}
-
-impl Gate {
-    /// Passes connections on to a registry.
-    fn before(registry: SocketAddr, bytes: u64) -> (SocketAddr, Arc<Self>) {
-        let listener = TcpListener::bind("127.0.0.1:0").expect("bind");
-        let address = listener.local_addr().expect("address");
-        let gate = Arc::new(Self {
-            flow: Mutex::new(Flow {
-                left: bytes,
-                waiting: 0,
-            }),
-            changed: Condvar::new(),
-        });
-        let opened = Arc::clone(&gate);
-        std::thread::spawn(move || {
-            for client in listener.incoming() {
-                let (Ok(mut client), Ok(mut server)) = (client, TcpStream::connect(registry))
-                else {
-                    return;
-                };
-                let (up, down) = (client.try_clone(), server.try_clone());
-                let (mut up, mut down) = (up.expect("clone"), down.expect("clone"));
-                let gates = (Arc::clone(&opened), Arc::clone(&opened));
-                std::thread::spawn(move || gates.0.pass_on(&mut up, &mut down));
-                std::thread::spawn(move || gates.1.pass_on(&mut server, &mut client));
-            }
-        });
-        (address, gate)
-    }
-
-    fn pass_on(&self, from: &mut TcpStream, to: &mut TcpStream) {
-        let mut buffer = [0; 16 << 10];
-        while let Ok(count @ 1..) = from.read(&mut buffer) {
-            self.take(count as u64);
-            if to.write_all(&buffer[..count]).is_err() {
-                break;
-            }
-        }
-        let _ = to.shutdown(Shutdown::Both);
-        let _ = from.shutdown(Shutdown::Both);
-    }
-
-    /// Waits until so many bytes may go.
-    fn take(&self, count: u64) {
-        let mut flow = self.flow.lock().expect("lock");
-        flow.waiting += 1;
-        while flow.left < count {
-            flow = self.changed.wait(flow).expect("lock");
-        }
-        flow.waiting -= 1;
-        flow.left -= count;
-    }
-
-    fn is_stalled(&self) -> bool {
-        self.flow.lock().expect("lock").waiting > 0
-    }
-
-    fn open(&self) {
-        self.flow.lock().expect("lock").left = u64::MAX;
-        self.changed.notify_all();
-    }
-}
-
-/// Runs dhow until nothing more comes through and `is_settled`, and kills it then.
-fn kill_when_stalled(
-    sandbox: &Sandbox,
-    args: [&str; 3],
-    gate: &Gate,
-    is_settled: impl Fn() -> bool,
-) {
-    let mut child = sandbox
-        .command(args)
-        .stdout(Stdio::null())
-        .spawn()
-        .expect("start dhow");
-    let end = Instant::now() + Duration::from_secs(120);
-    while Instant::now() < end && !(gate.is_stalled() && is_settled()) {
-        std::thread::sleep(Duration::from_millis(20));
-    }
-    child.kill().expect("kill");
-    let status = child.wait().expect("wait");
-    assert!(Instant::now() < end, "it was never held up");
-    assert_eq!(Ran::status_of(status), -9, "it ended by itself");
-}
-
 /// How many bytes of blobs that are still coming a store has.
 fn kept_of_parts(sandbox: &Sandbox) -> u64 {
     let Ok(parts) = fs_err::read_dir(sandbox.path("root/ingest")) else {
@@ -437,7 +337,7 @@ fn a_killed_push_leaves_no_tag_and_the_next_succeeds() {
     let (address, gate) = Gate::before(target.address(), 5_000_000);
     let name = format!("{address}/app:1");
     sandbox.dhow(["tag", &source, &name]).ok();
-    kill_when_stalled(&sandbox, ["push", "-q", &name], &gate, || true);
+    gate.kill_when_stalled(sandbox.command(["push", "-q", &name]), || true);
     target.get("/v2/app/manifests/1").expect(404);
     target
         .get(&format!("/v2/app/blobs/{}", sha256(&layer)))
@@ -460,7 +360,7 @@ fn a_killed_pull_leaves_no_image_and_the_next_goes_on() {
     let sandbox = Sandbox::new();
     let name = format!("{address}/app:1");
     // What came through lies in the kernel's buffers until dhow has written it down.
-    kill_when_stalled(&sandbox, ["pull", "-q", &name], &gate, || {
+    gate.kill_when_stalled(sandbox.command(["pull", "-q", &name]), || {
         kept_of_parts(&sandbox) > 4_500_000
     });
     assert_eq!(sandbox.dhow(["images", "-q"]).ok(), "");

@@ -82,15 +82,18 @@ fn a_kill_at_any_moment_leaves_whole_images() {
 }
 
 /// What one of several processes does to the store in a round, told by a random number.
-fn act<'a>(number: u64, archive: &'a str, names: &'a [String; 3]) -> Vec<&'a str> {
-    let name = names[usize::try_from(number / 8).unwrap_or(0) % 3].as_str();
-    match number % 8 {
+fn act<'a>(number: u64, archive: &'a str, names: &'a [String; 3], many: &'a str) -> Vec<&'a str> {
+    let name = names[usize::try_from(number / 11).unwrap_or(0) % 3].as_str();
+    match number % 11 {
         0 | 1 => vec!["pull", "-q", name],
         2 => vec!["load", "-q", "-i", archive],
         3 => vec!["rmi", "-f", name],
         4 => vec!["rmi", "-f", "base"],
         5 => vec!["image", "prune", "--force"],
         6 => vec!["system", "prune", "--force"],
+        7 => vec!["pull", "-q", "--all-platforms", many],
+        8 => vec!["image", "copy", "-q", "-a", many, "store:copied"],
+        9 => vec!["image", "copy", "-q", name, "store:copied"],
         _ => vec!["push", "-q", name],
     }
 }
@@ -108,6 +111,13 @@ fn kills_beside_living_processes_leave_whole_images() {
         let own = tar("own", &noise(10 + tag, 900_000));
         registry.push_image("app", &tag.to_string(), &[shared.clone(), own]);
     }
+    let own = |number| tar("own", &noise(20 + number, 400_000));
+    let platforms = [
+        ("amd64", vec![shared.clone(), own(0)]),
+        ("arm64", vec![shared, own(1)]),
+    ];
+    registry.push_index("many", "1", &platforms);
+    let many = format!("{}/many:1", registry.address());
     let names = [0, 1, 2].map(|tag| format!("{}/app:{tag}", registry.address()));
     let base = sandbox.busybox_tar();
     let base = base.to_str().expect("a path");
@@ -120,7 +130,7 @@ fn kills_beside_living_processes_leave_whole_images() {
     for _ in 0..rounds {
         let mut plan = Vec::new();
         for _ in 0..3 {
-            let words = act(next(&mut random), archive, &names);
+            let words = act(next(&mut random), archive, &names, &many);
             let time = Duration::from_micros(next(&mut random) % 60_000);
             // Every third is left alone.
             plan.push((

@@ -49,6 +49,9 @@ fn a_full_disk_costs_nothing_that_was_there() {
     for round in 0..40 {
         let layer = tar("file", &noise(round, 3 << 20));
         registry.push_image("app", &round.to_string(), &[layer]);
+        let layer = |seed| tar("file", &noise(seed + round, 3 << 19));
+        let platforms = [("amd64", vec![layer(100)]), ("arm64", vec![layer(200)])];
+        registry.push_index("many", &round.to_string(), &platforms);
     }
     let _disk = Disk::make("ext4", 48, &sandbox.path("disk.img"), &sandbox.path("root"));
 
@@ -79,6 +82,40 @@ fn a_full_disk_costs_nothing_that_was_there() {
         sandbox.dhow(["rmi", name]).ok();
     }
     sandbox.swept();
+
+    let at = |name: &str, round: usize| format!("{}/{name}:{round}", registry.address());
+    let pulled = fill(&sandbox, "pull --all-platforms", |round| {
+        let name = at("many", round);
+        (
+            name.clone(),
+            vec![text("pull"), text("-q"), text("-a"), name],
+        )
+    });
+    assert_whole(&sandbox, &pulled);
+    for name in &pulled[1..] {
+        sandbox.dhow(["rmi", name]).ok();
+    }
+    sandbox.swept();
+
+    for (of, flag) in [("app", "-q"), ("many", "-qa")] {
+        let what = format!("image copy {flag}");
+        let copied = fill(&sandbox, &what, |round| {
+            let name = format!("copied/{of}:{round}");
+            let words = [
+                "image",
+                "copy",
+                flag,
+                &at(of, round),
+                &format!("store:{name}"),
+            ];
+            (name, words.map(text).to_vec())
+        });
+        assert_whole(&sandbox, &copied);
+        for name in &copied[1..] {
+            sandbox.dhow(["rmi", name]).ok();
+        }
+        sandbox.swept();
+    }
 
     sandbox.write("context/Dockerfile", "FROM scratch\nCOPY file /file\n");
     let built = fill(&sandbox, "build", |round| {

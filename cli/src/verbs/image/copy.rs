@@ -15,7 +15,9 @@ use serde_json::json;
 use crate::all_platforms;
 use crate::context::Context;
 use crate::images;
+use crate::platform_args::PlatformArgs;
 use crate::progress::{Telling, TellingArgs, bytes, count};
+use crate::pulling;
 use crate::refetching::Refetching;
 use crate::registry_args::{self, RegistryArgs};
 use place::Place;
@@ -25,12 +27,8 @@ use place::Place;
 pub(crate) struct Args {
     #[command(flatten)]
     telling: TellingArgs,
-    /// The platform to choose from an image for several, as OS/ARCHITECTURE[/VARIANT] [default: this machine's]
-    #[arg(long, value_name = "PLATFORM")]
-    platform: Option<Platform>,
-    /// Copy the images for all platforms, with the index that names them
-    #[arg(short, long, conflicts_with = "platform")]
-    all_platforms: bool,
+    #[command(flatten)]
+    platforms: PlatformArgs,
     #[command(flatten)]
     registry: RegistryArgs,
     /// From where: [docker://]NAME at a registry, oci:DIR[:TAG], oci-archive:FILE[:TAG], docker-archive:FILE[:NAME], store:NAME
@@ -119,7 +117,7 @@ impl Delivery<'_> {
         let store = self.context.store()?;
         let lease = store.lease()?;
         let image = images::find(&store, name)?;
-        let image = match &self.args.platform {
+        let image = match self.args.platforms.asked() {
             Some(platform) => image.for_platform(platform)?,
             None => image,
         };
@@ -127,7 +125,7 @@ impl Delivery<'_> {
             &lease,
             &image,
             image.references().first(),
-            self.args.all_platforms,
+            self.args.platforms.all(),
             self.progress,
         )?;
         let source = Refetching {
@@ -175,11 +173,11 @@ impl Delivery<'_> {
     /// Of an index the image for the platform, unless all are wanted.
     fn narrowed(&self, source: &dyn BlobSource, root: &Descriptor) -> anyhow::Result<Descriptor> {
         let is_index = DocumentKind::of(root.media_type()) == Some(DocumentKind::Index);
-        if self.args.all_platforms || !is_index {
+        if self.args.platforms.all() || !is_index {
             return Ok(root.clone());
         }
         let index: ImageIndex = serde_json::from_slice(&read_document(source, root)?)?;
-        let platform = self.platform();
+        let platform = self.args.platforms.platform();
         if let Some(chosen) = platform.choose(index.manifests()) {
             return Ok(chosen.clone());
         }
@@ -193,10 +191,6 @@ impl Delivery<'_> {
                 false => offered.join(", "),
             }
         )
-    }
-
-    fn platform(&self) -> Platform {
-        self.args.platform.clone().unwrap_or_else(Platform::host)
     }
 
     fn to_registry(
@@ -239,15 +233,15 @@ impl Delivery<'_> {
         let store = self.context.store()?;
         if matches!(self.args.source, Place::Store(_)) {
             // All of it is here, or was dropped because a registry has it; the source's lease holds it.
-            store.tag_root(&reference, root, &self.platform())?;
+            store.tag_root(&reference, root, &self.args.platforms.platform())?;
             return Ok(());
         }
         let lease = store.lease()?;
         let what = self.args.source.to_string();
         let copied = dhow_registry_client::copy(&what, &tree, source, &lease, self.progress)?;
-        store.tag_root(&reference, root, &self.platform())?;
+        store.tag_root(&reference, root, &self.args.platforms.platform())?;
         if let Some(origin) = origin {
-            images::note_places(self.client, &store, origin, &copied.blobs)?;
+            pulling::note_places(self.client, &store, origin, &copied.blobs)?;
         }
         self.say_copied(&copied);
         Ok(())
