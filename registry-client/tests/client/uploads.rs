@@ -81,15 +81,15 @@ fn who_takes_an_upload_too_slowly_is_given_up() {
         std::mem::forget(stream.try_clone());
     };
     let (long, short) = (Duration::from_secs(60), Duration::from_millis(500));
-    for (take, stall, says) in [
-        (trickle, long, "it is too slow: "),
-        (nothing, short, "in time"),
+    for (take, least, stall, says) in [
+        (trickle, 4 << 20, long, "it is too slow: "),
+        (nothing, 0, short, "in time"),
     ] {
         let options = ClientOptions {
             credentials: Credentials::Anonymous,
             patience: Patience {
                 window: Duration::from_millis(200),
-                least: 4 << 20,
+                least,
                 stall,
                 pause: Duration::from_millis(50),
             },
