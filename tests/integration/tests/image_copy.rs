@@ -291,7 +291,9 @@ fn a_copy_between_registries_goes_on_where_either_connection_broke() {
             let found = to.get(&format!("/v2/app/blobs/{digest}"));
             assert_eq!(registry::sha256(&found.expect(200).body), digest);
         }
-        to.get("/v2/app/manifests/1").expect(200);
+        let accept = [("Accept", registry::MANIFEST)];
+        let found = to.ask("GET", "/v2/app/manifests/1", &accept, b"");
+        found.expect(200);
     };
     // Where it came from: nothing comes twice.
     let to = Registry::debian();

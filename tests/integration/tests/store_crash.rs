@@ -111,7 +111,7 @@ fn kills_beside_living_processes_leave_whole_images() {
         let own = tar("own", &noise(10 + tag, 900_000));
         registry.push_image("app", &tag.to_string(), &[shared.clone(), own]);
     }
-    let own = |number| tar("own", &noise(20 + number, 400_000));
+    let own = |number: u64| tar("own", &noise(20 + number, 400_000));
     let platforms = [
         ("amd64", vec![shared.clone(), own(0)]),
         ("arm64", vec![shared, own(1)]),
