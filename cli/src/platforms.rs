@@ -2,6 +2,7 @@
 
 use dhow_image::{ImageReference, Platform, Progress};
 use dhow_image_store::{Image, Lease};
+use dhow_registry_client::Wanted;
 
 use crate::images::{PullPolicy, ensure_image};
 use crate::registry_args;
@@ -73,9 +74,11 @@ fn beside(
     platform: &Platform,
     progress: &dyn Progress,
 ) -> anyhow::Result<Image> {
-    let client = registry_args::client()?;
-    let resolved = client.resolve(name)?;
-    let pulled = client.pull_resolved(name, &resolved, platform, lease, progress)?;
+    let wanted = Wanted {
+        platform,
+        all_platforms: false,
+    };
+    let pulled = registry_args::client()?.pull(name, &wanted, lease, progress)?;
     let image = lease.store().unnamed(&pulled.manifest)?;
     match of_platform(&image, platform)? {
         Some(image) => Ok(image),
