@@ -53,10 +53,19 @@ turn_disk() {
     dmsetup resume "$1"
 }
 
+# Unmounts it when nothing works on it any more: what a removed image leaves is collected behind the answer.
+unmount_when_free() {
+    for _ in $(seq 200); do
+        ! umount "$1" 2>/tmp/busy || return 0
+        sleep 0.1
+    done
+    fail "$(cat /tmp/busy)"
+}
+
 # Mounts it again after a failure, from what is on it and not from what is in memory. usage: mount_again NAME
 mount_again() {
     kind=$(sed -n "s|^/dev/mapper/$1 /mnt/$1 \([a-z0-9]*\) .*|\1|p" /proc/mounts)
-    umount "/mnt/$1"
+    unmount_when_free "/mnt/$1"
     turn_disk "$1" whole
     mount -t "$kind" -o "${disk_options:-defaults}" "/dev/mapper/$1" "/mnt/$1"
 }

@@ -160,7 +160,7 @@ logged_store_has_what_it_needs() {
 log_and_replay() {
     make_logged_disk "logged-$1" "$1" "$2"
     work_on "logged-$1"
-    umount "/mnt/logged-$1"
+    unmount_when_free "/mnt/logged-$1"
     dmsetup remove "logged-$1"
     replay "logged-$1" "$1" "$3"
 }
@@ -174,7 +174,7 @@ a_promise_before_its_time_is_seen() {
     dhow load -q -i /data/loaded.archive >/dev/null
     promise logged-early loaded "$(dhow images -q --no-trunc loaded)"
     dhow_on logged-early load -q -i /data/loaded.archive >/dev/null
-    umount /mnt/logged-early
+    unmount_when_free /mnt/logged-early
     dmsetup remove logged-early
     if (replay logged-early ext4 1) >/tmp/early 2>&1; then fail "nothing is seen: $(cat /tmp/early)"; fi
     holds "$(tail -n 1 /tmp/early)" "loaded is not sha256:"
