@@ -102,6 +102,8 @@ impl Attack {
         let flags = OFlags::PATH | OFlags::CLOEXEC;
         if !self.caught.contains_key(&found)
             && let Ok(fd) = rustix::fs::openat(CWD, &exe, flags, Mode::empty())
+            // It may have executed a program of the container's own since it was looked at, which is not to be written over.
+            && rustix::fs::fstat(&fd).is_ok_and(|stat| (stat.st_dev, stat.st_ino) == found)
         {
             self.caught.insert(found, fd);
             if let Ok(path) = std::fs::read_link(&exe) {
