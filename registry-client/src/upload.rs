@@ -29,7 +29,7 @@ pub(crate) struct Upload<'a> {
     pub(crate) repository: &'a Repository<'a>,
     pub(crate) descriptor: &'a Descriptor,
     pub(crate) digest: &'a Digest,
-    /// The repository has it for sure, and is not asked.
+    /// A document in the repository names it, so that it is believed to be there and not asked for.
     pub(crate) is_known: bool,
     pub(crate) source: &'a dyn BlobSource,
     pub(crate) locations: &'a dyn BlobLocations,
@@ -62,8 +62,9 @@ impl Upload<'_> {
     /// Sees to it that the repository has the blob.
     pub(crate) fn run(&self) -> Result<BlobOutcome, TransferError> {
         let outcome = self.deliver()?;
-        // A view of a store has it only as long as that store has it.
-        if !self.repository.is_view() {
+        // A view of a store has it only as long as that store has it, and what was not asked for it may have lost: whoever drops a
+        // copy since it is noted here must find it here.
+        if !self.is_known && !self.repository.is_view() {
             self.locations.note(
                 self.repository.registry(),
                 self.repository.name(),

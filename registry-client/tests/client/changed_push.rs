@@ -1,9 +1,11 @@
 //! A push over an older version of the image: what that one names is not asked for, as far as it can be believed.
 
-use std::net::TcpStream;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::net::{SocketAddr, TcpStream};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
-use dhow_image::{Descriptor, Digest, Silent, TransferError, TransferErrorKind};
+use dhow_image::{
+    BlobLocations as _, Descriptor, Digest, Silent, TransferError, TransferErrorKind,
+};
 use dhow_registry_client::{BlobOutcome, Pushed};
 use oci_spec::image::MediaType;
 
@@ -12,13 +14,17 @@ use crate::kit::{Blobs, Embedded, Known, Request, Scripted, anonymous, name, res
 const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
 const INDEX: &str = "application/vnd.oci.image.index.v1+json";
 
+/// How a registry refuses a manifest of which it lacks a blob.
+const LOST: &[u8] =
+    br#"{"errors":[{"code":"MANIFEST_BLOB_UNKNOWN","message":"blob unknown to registry"}]}"#;
+
 fn layers(count: u32) -> Vec<Vec<u8>> {
     (0..count)
         .map(|at| format!("layer {at}").into_bytes())
         .collect()
 }
 
-fn push(registry: std::net::SocketAddr, source: &Blobs, root: &Descriptor) -> Pushed {
+fn push(registry: SocketAddr, source: &Blobs, root: &Descriptor) -> Pushed {
     let reference = name(registry, "app:1");
     let pushed = anonymous().push(&reference, root, source, &Known::default(), &Silent);
     pushed.unwrap()
@@ -90,9 +96,19 @@ fn of_an_index_only_the_changed_image_is_looked_at() {
 struct Told {
     pushed: Result<Pushed, TransferError>,
     requests: Vec<Request>,
+    registry: SocketAddr,
+    known: Known,
 }
 
 impl Told {
+    /// Whether it is noted that the registry has these bytes.
+    fn is_noted(&self, bytes: &[u8]) -> bool {
+        let noted = self
+            .known
+            .repositories(&self.registry.to_string(), &Digest::of(bytes));
+        noted.iter().any(|repository| repository == "app")
+    }
+
     fn count(&self, method: &str, part: &str) -> usize {
         let fitting = |one: &&Request| one.method == method && one.path.contains(part);
         self.requests.iter().filter(fitting).count()
@@ -122,10 +138,13 @@ fn told(
         }
     });
     let reference = name(registry.address, "app:1");
-    let pushed = anonymous().push(&reference, &image, &source, &Known::default(), &Silent);
+    let known = Known::default();
+    let pushed = anonymous().push(&reference, &image, &source, &known, &Silent);
     Told {
         pushed,
         requests: registry.requests(),
+        registry: registry.address,
+        known,
     }
 }
 
@@ -248,8 +267,6 @@ fn registries_that_answer_get_alone_or_head_alone_are_pushed_to() {
 
 #[test]
 fn a_registry_that_lost_what_it_names_is_asked_for_all_once() {
-    const LOST: &[u8] =
-        br#"{"errors":[{"code":"MANIFEST_BLOB_UNKNOWN","message":"blob unknown to registry"}]}"#;
     for (refusals, status) in [(1, 400), (1, 404), (u32::MAX, 400)] {
         let refused = AtomicU32::new(0);
         let told = told(move |request, [_, older], stream| {
@@ -285,4 +302,30 @@ fn a_registry_that_lost_what_it_names_is_asked_for_all_once() {
     });
     assert!(unknowing.pushed.is_err());
     assert_eq!(unknowing.count("HEAD", "/blobs/"), 4);
+}
+
+#[test]
+fn only_what_the_registry_confirmed_is_noted_to_be_there() {
+    for lost in [false, true] {
+        let is_refused = AtomicBool::new(false);
+        let told = told(move |request, [_, older], stream| {
+            if is_tag(request, "GET") {
+                respond(stream, 200, &[], older);
+            } else if lost && is_tag(request, "PUT") {
+                is_refused.store(true, Ordering::Relaxed);
+                respond(stream, 400, &[], LOST);
+            } else if request.method == "POST" && is_refused.load(Ordering::Relaxed) {
+                // What it lost it does not take again.
+                respond(stream, 403, &[], b"");
+            } else {
+                return false;
+            }
+            true
+        });
+        assert_eq!(told.pushed.is_err(), lost);
+        assert!(told.is_noted(b"changed"));
+        for layer in layers(2) {
+            assert!(!told.is_noted(&layer), "lost: {lost}");
+        }
+    }
 }
