@@ -69,6 +69,16 @@ struct Part<'a> {
     name: String,
 }
 
+/// What came of the blobs, and what remains to be sent.
+#[derive(Default)]
+struct Round<'t> {
+    /// The documents that the registry lacks, in the order in which they are to be sent.
+    documents: Vec<&'t Document>,
+    blobs: Vec<PushedBlob>,
+    /// Whether any blob was believed to be there without asking for it.
+    believed: bool,
+}
+
 impl Push<'_> {
     pub(crate) fn run(&self, manifest: &Descriptor) -> Result<Pushed, TransferError> {
         let digest = checked(manifest)?;
@@ -102,51 +112,52 @@ impl Push<'_> {
 
     /// Sends what the registry lacks: blobs, then the documents. Where it turns out to have lost what an older version of the image
     /// names, it is asked for every part, once.
-    fn send(&self, tree: &ImageTree, mut named: Named) -> Result<Vec<PushedBlob>, TransferError> {
+    fn send(&self, tree: &ImageTree, named: Named) -> Result<Vec<PushedBlob>, TransferError> {
+        let mut named = Some(named);
         loop {
-            let believed = !named.is_empty();
-            let (documents, blobs) = self.send_blobs(tree, named)?;
-            match self.send_documents(&documents) {
-                Err(error) if believed && error.kind() == TransferErrorKind::NotFound => {
+            let round = self.send_blobs(tree, named.take())?;
+            match self.send_documents(&round.documents) {
+                Err(error) if round.believed && error.kind() == TransferErrorKind::NotFound => {
                     self.progress.note(&format!(
                         "{} does not have all that its older version of {} names; asking for each part",
                         self.repository.registry(),
                         self.reference.familiar()
                     ));
-                    named = Named::default();
                 }
-                sent => return sent.map(|()| blobs),
+                sent => return sent.map(|()| round.blobs),
             }
         }
     }
 
-    /// Sends the blobs that the registry lacks; gives the documents that it lacks, in the order in which they are to be sent, too.
+    /// Sends the blobs that the registry lacks. Nothing is believed to be there where nothing is `named`.
     fn send_blobs<'t>(
         &self,
         tree: &'t ImageTree,
-        mut named: Named,
-    ) -> Result<(Vec<&'t Document>, Vec<PushedBlob>), TransferError> {
+        named: Option<Named>,
+    ) -> Result<Round<'t>, TransferError> {
         let Some((root, inner)) = tree.documents().split_last() else {
-            return Ok((Vec::new(), Vec::new()));
+            return Ok(Round::default());
         };
-        for document in inner {
-            if named.has(&document.descriptor) {
-                named.take(&document.links);
-            }
-        }
+        // Of each on its own: an index may be there without all that it names.
         let there = parallel::each(inner, self.width, |document, _| {
             let digest = checked(&document.descriptor)?;
-            Ok(named.has(&document.descriptor)
-                || self.asked().is_there(&digest.to_string(), &digest)?)
+            self.asked().is_there(&digest.to_string(), &digest)
         })?;
-        let lacking = inner.iter().zip(there).filter(|(_, there)| !there);
-        let mut documents: Vec<&Document> = lacking.map(|(document, _)| document).collect();
+        let (found, lacking): (Vec<_>, Vec<_>) = inner.iter().zip(there).partition(|one| one.1);
+        let mut documents: Vec<&Document> = lacking.into_iter().map(|one| one.0).collect();
         documents.push(root);
         let parts = parts(&documents)?;
-        let blobs: Vec<&Descriptor> = parts.iter().map(|part| part.descriptor).collect();
-        let ours = inner.iter().map(|one| one.descriptor.digest().to_string());
-        named.look_deeper(&self.asked(), self.width, &blobs, &ours.collect())?;
-        let outcomes = parallel::each(&parts, self.width, |part, _| {
+        let named = match named {
+            None => Named::default(),
+            Some(mut named) => {
+                found.iter().for_each(|one| named.take(&one.0.links));
+                let blobs: Vec<&Descriptor> = parts.iter().map(|part| part.descriptor).collect();
+                let ours = inner.iter().map(|one| one.descriptor.digest().to_string());
+                named.look_deeper(&self.asked(), self.width, &blobs, &ours.collect())?;
+                named
+            }
+        };
+        let blobs = parallel::each(&parts, self.width, |part, _| {
             let upload = Upload {
                 repository: self.repository,
                 descriptor: part.descriptor,
@@ -163,7 +174,11 @@ impl Push<'_> {
                 outcome: upload.run()?,
             })
         })?;
-        Ok((documents, outcomes))
+        Ok(Round {
+            documents,
+            believed: parts.iter().any(|part| named.has(part.descriptor)),
+            blobs,
+        })
     }
 
     /// Sends documents, those that others name before these, the root last.

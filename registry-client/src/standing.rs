@@ -26,33 +26,27 @@ pub(crate) enum Standing {
 /// What a document in the repository names, and is there therefore.
 #[derive(Default)]
 pub(crate) struct Named {
-    /// The sizes of blobs and manifests by their digests.
-    sizes: HashMap<String, u64>,
-    /// The manifests of an index, of which nothing more is known yet.
+    /// The sizes of blobs by their digests.
+    blobs: HashMap<String, u64>,
+    /// The manifests of an index, of which nothing more is known yet: registries take an index that lacks some.
     manifests: Vec<Descriptor>,
 }
 
 impl Named {
-    /// Whether this is there.
-    pub(crate) fn has(&self, descriptor: &Descriptor) -> bool {
+    /// Whether this blob is there.
+    pub(crate) fn has(&self, blob: &Descriptor) -> bool {
         // Who names it with another size means something else, or is wrong.
-        self.sizes.get(descriptor.digest().as_ref()) == Some(&descriptor.size())
+        self.blobs.get(blob.digest().as_ref()) == Some(&blob.size())
     }
 
-    /// Whether nothing is known to be there.
-    pub(crate) fn is_empty(&self) -> bool {
-        self.sizes.is_empty()
-    }
-
-    /// Whatever this document of the repository names is there.
+    /// Whatever blob this document of the repository names is there.
     pub(crate) fn take(&mut self, links: &Links) {
         // Except for what its maker does not want to be distributed, which need not be.
         let blobs = links
             .blobs()
             .filter(|blob| !is_nondistributable(blob.media_type()));
-        let all = blobs.chain(&links.manifests);
-        self.sizes
-            .extend(all.map(|one| (one.digest().to_string(), one.size())));
+        self.blobs
+            .extend(blobs.map(|one| (one.digest().to_string(), one.size())));
     }
 
     /// Looks for these blobs in the manifests of an older index, except in `ours`, which are the same as they were, where that takes
@@ -82,7 +76,6 @@ impl Named {
             let mut links = at.links(one).unwrap_or_default();
             links.config = links.config.filter(|blob| is_among(blob, &unknown));
             links.layers.retain(|blob| is_among(blob, &unknown));
-            links.manifests.clear();
             Ok(links)
         })?;
         found.iter().for_each(|links| self.take(links));

@@ -83,8 +83,8 @@ fn of_an_index_only_the_changed_image_is_looked_at() {
     let pushed = push(registry.address, &source, &changed);
     // All but the changed layer and the config are known from the image that stayed.
     assert_eq!((pushed.blobs.len(), sent(&pushed)), (21, 2));
-    // The tag, a look for the new manifest and into the old one; look, begin and send for two blobs; the manifest and the index.
-    assert_eq!(pushed.requests, 1 + 1 + 1 + 2 * 3 + 2);
+    // The tag, a look for both manifests and into the old one; look, begin and send for two blobs; the manifest and the index.
+    assert_eq!(pushed.requests, 1 + 2 + 1 + 2 * 3 + 2);
     // One image in the place of the index, of which both images are looked into.
     own[19] = b"changed again".to_vec();
     let alone = push(registry.address, &source, &source.image(&own));
@@ -115,8 +115,8 @@ impl Told {
     }
 }
 
-/// Pushes an image of three layers to a registry that answers for the tag as `answer` says: it is given the image and an older one, of
-/// which the upper layer was another. It takes what it is sent, and has no blob that it is asked for.
+/// Pushes an image of three layers to a registry that answers as `answer` says: it is given the image and an older one, of which the
+/// upper layer was another. It takes what it is sent, and has no blob that it is asked for.
 fn told(
     answer: impl Fn(&Request, [&[u8]; 2], &mut TcpStream) -> bool + Send + Sync + 'static,
 ) -> Told {
@@ -125,7 +125,17 @@ fn told(
     let mut all = layers(3);
     all[2] = b"changed".to_vec();
     let image = source.image(&all);
-    let bytes = [&image, &older].map(|one| source.get(one).unwrap());
+    told_over(&source, &older, &image, answer)
+}
+
+/// The same of this image over this older one.
+fn told_over(
+    source: &Blobs,
+    older: &Descriptor,
+    image: &Descriptor,
+    answer: impl Fn(&Request, [&[u8]; 2], &mut TcpStream) -> bool + Send + Sync + 'static,
+) -> Told {
+    let bytes = [image, older].map(|one| source.get(one).unwrap());
     let registry = Scripted::start(move |request, stream| {
         if answer(request, [&bytes[0], &bytes[1]], stream) {
             return;
@@ -139,7 +149,7 @@ fn told(
     });
     let reference = name(registry.address, "app:1");
     let known = Known::default();
-    let pushed = anonymous().push(&reference, &image, &source, &known, &Silent);
+    let pushed = anonymous().push(&reference, image, source, &known, &Silent);
     Told {
         pushed,
         requests: registry.requests(),
@@ -328,4 +338,46 @@ fn only_what_the_registry_confirmed_is_noted_to_be_there() {
             assert!(!told.is_noted(&layer), "lost: {lost}");
         }
     }
+}
+
+#[test]
+fn an_index_tells_nothing_of_what_it_names() {
+    let source = Blobs::default();
+    let arm = source.image(&layers(3));
+    let of = |layers: &[Vec<u8>]| source.image(layers);
+    let both = |amd: &Descriptor| index(&source, &[("amd64", amd), ("arm64", &arm)]);
+    let amd = of(&[b"new".to_vec()]);
+    let new = both(&amd);
+    let as_layer = of(&[source.get(&arm).unwrap()]);
+    for (what, older) in [
+        ("an index without its images", both(&of(&[b"old".to_vec()]))),
+        ("a layer with the digest of an image", as_layer),
+    ] {
+        let told = told_over(&source, &older, &new, |request, [_, older], stream| {
+            let is_tag = is_tag(request, "GET");
+            if is_tag {
+                respond(stream, 200, &[], older);
+            }
+            is_tag
+        });
+        for image in [&amd, &arm] {
+            let path = format!("/manifests/{}", image.digest());
+            assert_eq!(told.count("HEAD", &path), 1, "{what}");
+            assert_eq!(told.count("PUT", &path), 1, "{what}");
+        }
+        // Of each its layers and the config.
+        assert_eq!(told.count("HEAD", "/blobs/"), 2 + 4, "{what}");
+        assert_eq!(sent(&told.pushed.unwrap()), 2 + 4, "{what}");
+    }
+    // Nor is a blob there of which an index says that it is an image.
+    let layer = source.put(MediaType::ImageManifest, b"new");
+    let older = index(&source, &[("amd64", &layer)]);
+    let told = told_over(&source, &older, &amd, |request, [_, older], stream| {
+        let is_tag = is_tag(request, "GET");
+        if is_tag {
+            respond(stream, 200, &[], older);
+        }
+        is_tag
+    });
+    assert_eq!(sent(&told.pushed.unwrap()), 2);
 }
