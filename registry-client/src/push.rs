@@ -1,6 +1,7 @@
 //! An image to a registry: the blobs that it lacks, side by side, and the manifest last.
 
 use std::collections::HashSet;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use dhow_image::{
     BlobLocations, BlobSource, Descriptor, Digest, Document, ImageReference, ImageTree, Progress,
@@ -116,10 +117,11 @@ impl Push<'_> {
         let mut named = Some(named);
         loop {
             let round = self.send_blobs(tree, named.take())?;
-            match self.send_documents(&round.documents) {
-                Err(error) if round.believed && error.kind() == TransferErrorKind::NotFound => {
+            let may_lack = AtomicBool::new(false);
+            match self.send_documents(&round.documents, &may_lack) {
+                Err(_) if round.believed && may_lack.into_inner() => {
                     self.progress.note(&format!(
-                        "{} does not have all that its older version of {} names; asking for each part",
+                        "{} may not have all that its older version of {} names; asking for each part",
                         self.repository.registry(),
                         self.reference.familiar()
                     ));
@@ -181,8 +183,13 @@ impl Push<'_> {
         })
     }
 
-    /// Sends documents, those that others name before these, the root last.
-    fn send_documents(&self, documents: &[&Document]) -> Result<(), TransferError> {
+    /// Sends documents, those that others name before these, the root last. Says whether one was refused in a way that may mean that
+    /// the registry lacks what it names.
+    fn send_documents(
+        &self,
+        documents: &[&Document],
+        may_lack: &AtomicBool,
+    ) -> Result<(), TransferError> {
         let Some((root, inner)) = documents.split_last() else {
             return Ok(());
         };
@@ -191,14 +198,14 @@ impl Push<'_> {
             .partition(|document| document.links.manifests.is_empty());
         let by_digest = |document: &Document| {
             let digest = checked(&document.descriptor)?;
-            self.send_document(document, &digest, &digest.to_string())
+            self.send_document(document, &digest, &digest.to_string(), may_lack)
         };
         parallel::each(&manifests, self.width, |document, _| by_digest(document))?;
         for index in indexes {
             by_digest(index)?;
         }
         let digest = checked(&root.descriptor)?;
-        self.send_document(root, &digest, &self.reference.manifest_name())
+        self.send_document(root, &digest, &self.reference.manifest_name(), may_lack)
     }
 
     /// Puts a document under its name, and into the list of those that refer to its subject, if it has one.
@@ -207,6 +214,7 @@ impl Push<'_> {
         document: &Document,
         digest: &Digest,
         name: &str,
+        may_lack: &AtomicBool,
     ) -> Result<(), TransferError> {
         let (manifest, bytes) = (&document.descriptor, document.bytes.as_slice());
         let url = self.repository.url(&format!("manifests/{name}"));
@@ -215,7 +223,9 @@ impl Push<'_> {
             .payload(Payload::Bytes(bytes));
         let response = self.repository.send(&ask)?;
         if response.status() != StatusCode::CREATED {
-            return Err(untaken(&self.reference.familiar(), response));
+            let untaken = untaken(&self.reference.familiar(), response);
+            may_lack.fetch_or(untaken.may_lack, Ordering::Relaxed);
+            return Err(untaken.error);
         }
         self.repository.moved(bytes.len() as u64);
         let listed = text(&response, SUBJECT).is_some();

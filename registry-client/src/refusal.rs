@@ -48,19 +48,34 @@ pub(crate) fn refused(doing: &str, what: &str, response: Response<Body>) -> Tran
     error_of(doing, what, status, &words(response))
 }
 
-/// The error for a manifest that is not taken: of the kind [`TransferErrorKind::NotFound`] where the registry lacks what it names.
-pub(crate) fn untaken(what: &str, response: Response<Body>) -> TransferError {
+/// How a manifest was not taken.
+pub(crate) struct Untaken {
+    /// Of the kind [`TransferErrorKind::NotFound`] where the registry says that it lacks what the manifest names.
+    pub(crate) error: TransferError,
+    /// Whether that may be what it lacks: some registries call such a manifest invalid, no more.
+    pub(crate) may_lack: bool,
+}
+
+/// What an answer means by which a manifest was not taken.
+pub(crate) fn untaken(what: &str, response: Response<Body>) -> Untaken {
     let status = response.status();
     let words = words(response);
     let lacks = |code: &String| matches!(code.as_str(), "MANIFEST_BLOB_UNKNOWN" | "BLOB_UNKNOWN");
-    match words.codes.iter().any(lacks) {
-        true => TransferError::new(
-            TransferErrorKind::NotFound,
-            words.after(&format!(
-                "pushing {what}: the registry does not have all that the manifest names"
-            )),
-        ),
-        false => error_of("pushing", what, status, &words),
+    if words.codes.iter().any(lacks) {
+        let text =
+            format!("pushing {what}: the registry does not have all that the manifest names");
+        return Untaken {
+            error: TransferError::new(TransferErrorKind::NotFound, words.after(&text)),
+            may_lack: true,
+        };
+    }
+    let is_other = matches!(
+        status,
+        StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN | StatusCode::PAYLOAD_TOO_LARGE
+    );
+    Untaken {
+        error: error_of("pushing", what, status, &words),
+        may_lack: status.is_client_error() && !is_transient(status) && !is_other,
     }
 }
 

@@ -315,6 +315,35 @@ fn a_registry_that_lost_what_it_names_is_asked_for_all_once() {
 }
 
 #[test]
+fn whatever_may_mean_that_a_blob_is_lost_is_asked_after() {
+    const INVALID: &[u8] = br#"{"errors":[{"code":"MANIFEST_INVALID","message":"invalid"}]}"#;
+    const TOO_BIG: &[u8] = br#"{"errors":[{"code":"SIZE_INVALID","message":"too big"}]}"#;
+    for (status, text, is_asked) in [
+        (400, INVALID, true),
+        (422, INVALID, true),
+        (400, b"" as &[u8], true),
+        (401, b"", false),
+        (403, b"", false),
+        (413, TOO_BIG, false),
+    ] {
+        let is_refused = AtomicBool::new(false);
+        let told = told(move |request, [_, older], stream| {
+            if is_tag(request, "GET") {
+                respond(stream, 200, &[], older);
+            } else if is_tag(request, "PUT") && !is_refused.swap(true, Ordering::Relaxed) {
+                respond(stream, status, &[], text);
+            } else {
+                return false;
+            }
+            true
+        });
+        let rounds = if is_asked { 2 } else { 1 };
+        assert_eq!(told.count("PUT", "/manifests/"), rounds, "{status}");
+        assert_eq!(told.pushed.is_ok(), is_asked, "{status}");
+    }
+}
+
+#[test]
 fn only_what_the_registry_confirmed_is_noted_to_be_there() {
     for lost in [false, true] {
         let is_refused = AtomicBool::new(false);
