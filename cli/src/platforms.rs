@@ -21,9 +21,20 @@ fn of_platform(image: &Image, platform: &Platform) -> anyhow::Result<Option<Imag
     if image.index().is_some() {
         return Ok(Some(image.for_platform(platform)?));
     }
-    let own = platform_of(image);
-    let fits = own.os == platform.os && own.architecture == platform.architecture;
-    Ok(fits.then(|| image.clone()))
+    Ok(fits(&platform_of(image), platform).then(|| image.clone()))
+}
+
+/// Whether what an image says does not clearly tell that it is for another platform than the one asked for. Some leave it out, some write
+/// a processor's name as the kernel does.
+fn fits(said: &Platform, asked: &Platform) -> bool {
+    let architecture = match said.architecture.as_str() {
+        "x86_64" | "x86-64" => "amd64",
+        "aarch64" => "arm64",
+        "i386" | "i686" => "386",
+        other => other,
+    };
+    (said.os.is_empty() || said.os == asked.os)
+        && (architecture.is_empty() || architecture == asked.architecture)
 }
 
 /// The image for a platform that a person asked for.
@@ -80,8 +91,33 @@ fn beside(
     };
     let pulled = registry_args::client()?.pull(name, &wanted, lease, progress)?;
     let image = lease.store().unnamed(&pulled.manifest)?;
+    // Where an index says for what an image is, that counts, whatever stands in the image itself.
+    if pulled.manifest.platform().is_some() {
+        return Ok(image);
+    }
     match of_platform(&image, platform)? {
         Some(image) => Ok(image),
         None => anyhow::bail!("its registry has it for {}", platform_of(&image)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_clearly_says_so_is_for_another_platform() {
+        let fits = |os: &str, architecture: &str| {
+            let said = Platform {
+                os: os.into(),
+                architecture: architecture.into(),
+                variant: None,
+            };
+            fits(&said, &"linux/amd64".parse().expect("a platform"))
+        };
+        assert!(fits("linux", "amd64") && fits("linux", "x86_64"));
+        assert!(fits("linux", "") && fits("", "amd64") && fits("", ""));
+        assert!(!fits("linux", "arm64") && !fits("linux", "aarch64"));
+        assert!(!fits("windows", "amd64") && !fits("windows", ""));
     }
 }

@@ -1,7 +1,7 @@
 //! Images from their registry into the store: what it lacks of them comes, and they are named.
 
 use dhow_image::{
-    BlobLocations as _, Descriptor, Digest, DocumentKind, ImageReference, Progress,
+    BlobLocations as _, Descriptor, Digest, DocumentKind, ImageReference, Progress, TransferError,
     TransferErrorKind,
 };
 use dhow_image_store::{Image, Lease, Store, StoreError};
@@ -116,7 +116,7 @@ impl Pulling<'_> {
     }
 
     /// Fetches what the store lacks of an index that the name stands for here, with all that it names; none where it lacks nothing but
-    /// of the image that is run, or the registry has that index no more.
+    /// of the image that is run, or the registry has not all of that index any more.
     fn mended(
         &self,
         name: &ImageReference,
@@ -126,28 +126,32 @@ impl Pulling<'_> {
         if self.lease.store().is_whole(index)? {
             return Ok(None);
         }
-        if resolved.descriptor.digest() == index.digest() {
-            return self.fetch(name, resolved, &Root::Index).map(Some);
-        }
-        let digest = resolved.descriptor.digest().to_string();
-        match self
-            .client
-            .resolve(&name.at_digest(Digest::of_descriptor(index)?))
-        {
-            Ok(own) => {
-                let arrived = self.fetch(name, &own, &Root::Index)?;
-                Ok(Some(Arrived { digest, ..arrived }))
-            }
-            Err(error) if error.kind() == TransferErrorKind::NotFound => {
+        let fetched = match resolved.descriptor.digest() == index.digest() {
+            true => self.fetch(name, resolved, &Root::Index),
+            false => self.older(name, index),
+        };
+        match fetched {
+            Ok(arrived) => Ok(Some(Arrived {
+                digest: resolved.descriptor.digest().to_string(),
+                ..arrived
+            })),
+            // The image that is run here may be had all the same.
+            Err(error) if is_not_found(&error) => {
                 self.progress.note(&format!(
-                    "warning: the registry does not have {} any more, so that the other platforms of {} may not be had again",
+                    "warning: the registry does not have all of {} any more, so that the other platforms of {} may not be had again: {error:#}",
                     index.digest(),
                     name.familiar()
                 ));
                 Ok(None)
             }
-            Err(error) => Err(error.into()),
+            Err(error) => Err(error),
         }
+    }
+
+    /// Fetches an index that the name stands for here, and no more at the registry.
+    fn older(&self, name: &ImageReference, index: &Descriptor) -> anyhow::Result<Arrived> {
+        let own = name.at_digest(Digest::of_descriptor(index)?);
+        self.fetch(name, &self.client.resolve(&own)?, &Root::Index)
     }
 
     /// Fetches what the store lacks, and names it.
@@ -183,6 +187,11 @@ impl Pulling<'_> {
             pulled: Some(pulled),
         })
     }
+}
+
+fn is_not_found(error: &anyhow::Error) -> bool {
+    let error = error.downcast_ref::<TransferError>();
+    error.is_some_and(|error| error.kind() == TransferErrorKind::NotFound)
 }
 
 fn unchanged(image: Image, resolved: &Resolved) -> Arrived {

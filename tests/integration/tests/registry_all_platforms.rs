@@ -180,6 +180,44 @@ fn a_build_stands_on_the_image_of_its_own_platform() {
 }
 
 #[test]
+fn a_build_believes_the_index_more_than_what_an_image_says_of_itself() {
+    let registry = Registry::embedded();
+    let sandbox = Sandbox::new();
+    let put = |name: &str, kind: &str, bytes: &[u8]| {
+        let path = format!("/v2/app/manifests/{name}");
+        let kind = [("Content-Type", kind)];
+        registry.ask("PUT", &path, &kind, bytes).expect(201);
+    };
+    let layers = [registry::tar("file", b"x")];
+    registry.push_blob("app", &layers[0]);
+    let context = |name: &str| {
+        let image = format!("FROM {}/app:{name}\nLABEL a=b\n", registry.address());
+        sandbox.write(&format!("{name}/Dockerfile"), image);
+        sandbox.path(name).display().to_string()
+    };
+    for (at, said) in ["", "x86_64", "s390x"].iter().enumerate() {
+        let (config, manifest) = registry::image_for(said, &layers);
+        registry.push_blob("app", &config);
+        put(&format!("lone{at}"), registry::MANIFEST, &manifest);
+        let mut entry = registry::descriptor(registry::MANIFEST, &manifest);
+        entry["platform"] = serde_json::json!({ "os": "linux", "architecture": "amd64" });
+        let index = serde_json::json!({
+            "schemaVersion": 2, "mediaType": registry::INDEX, "manifests": [entry],
+        });
+        let tag = format!("index{at}");
+        put(&tag, registry::INDEX, index.to_string().as_bytes());
+        sandbox.dhow(["build", "-q", &context(&tag)]).ok();
+    }
+    // Without an index there is nothing but what it says of itself.
+    for name in ["lone0", "lone1"] {
+        sandbox.dhow(["build", "-q", &context(name)]).ok();
+    }
+    let refused = sandbox.dhow(["build", "-q", &context("lone2")]).fails(125);
+    let told = "its registry has it for linux/s390x";
+    assert!(refused.contains(told), "{refused}");
+}
+
+#[test]
 fn containers_run_the_platform_that_is_asked_for() {
     let registry = Registry::embedded();
     registry.push_index("app", "1", &platforms());
@@ -315,4 +353,37 @@ fn what_is_mended_or_dropped_keeps_all_platforms() {
     second.dhow(["tag", &name, &there]).ok();
     second.dhow(["push", "-q", "-a", &there]).ok();
     same_everywhere(&registry, &other, "app", &index);
+}
+
+#[test]
+fn what_only_another_platform_lacks_for_good_does_not_stop_a_pull() {
+    let registry = Registry::embedded();
+    let mut images = small();
+    let (_, digest) = registry.push_index("app", "1", &images);
+    let sandbox = Sandbox::new();
+    let name = format!("{}/app:1", registry.address());
+    sandbox.dhow(["pull", "-q", "--all-platforms", &name]).ok();
+    let lost = registry::sha256(&images[2].1[0]);
+    let blob = format!("root/blobs/{}", lost.replace(':', "/"));
+    fs_err::remove_file(sandbox.path(blob)).expect("remove");
+    let gone = format!("/v2/app/blobs/{lost}");
+    registry.ask("DELETE", &gone, &[], b"").expect(202);
+    let pull_warns = || {
+        let pulled = sandbox.dhow(["pull", &name]);
+        let warning = format!("warning: the registry does not have all of {digest}");
+        assert!(pulled.stderr.contains(&warning), "{}", pulled.stderr);
+        pulled.ok();
+        let row = sandbox
+            .dhow(["images", "--digests", "--format", "json"])
+            .ok();
+        assert!(row.contains(&digest), "{row}");
+    };
+    pull_warns();
+    // The name may stand for another index by now, which has the same image for this platform.
+    images.remove(2);
+    registry.push_index("app", "1", &images);
+    pull_warns();
+    // A pull for all platforms takes what there is.
+    sandbox.dhow(["pull", "-q", "--all-platforms", &name]).ok();
+    assert_eq!(sandbox.dhow(["system", "check"]).ok(), "0 damaged, 0 left");
 }
