@@ -57,7 +57,10 @@ impl Refetching<'_> {
             match fetched {
                 Ok(()) => return Ok(()),
                 Err(error) => {
-                    kind = error.kind();
+                    // Only where none of them has it, it is nowhere: one that cannot be asked may have it.
+                    if kind == TransferErrorKind::NotFound {
+                        kind = error.kind();
+                    }
                     failures.push(format!("{name}: {:#}", anyhow::Error::from(error)));
                 }
             }
