@@ -12,7 +12,7 @@ use crate::blobs::digest_of;
 use crate::error::io;
 use crate::layers::record_name;
 use crate::reach::Walk;
-use crate::store::{StoreLock, names, read, remove_file, sync_directory};
+use crate::store::{StoreLock, is_named, names, read, remove_file, sync_directory};
 use crate::{Store, StoreError};
 
 /// A part of a blob that nobody has gone on with for so long is given up.
@@ -273,6 +273,8 @@ impl Store {
                 if is_older(&path, age)
                     && let Ok(file) = File::open(&path)
                     && rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive).is_ok()
+                    // Who had it may have removed it before it was locked, and another have begun anew.
+                    && is_named(&file, &path)
                 {
                     remove_file(&path).map_err(|error| match error {
                         StoreError::Io { source, .. } => io("removing", &path)(source),

@@ -2,7 +2,6 @@
 
 use std::fs::{self, File};
 use std::io::{self, BufReader, Read as _, Write};
-use std::os::unix::fs::MetadataExt as _;
 use std::path::PathBuf;
 use std::thread::JoinHandle;
 
@@ -17,7 +16,7 @@ use crate::blobs::digest_of;
 use crate::error::io;
 use crate::lease::ChainState;
 use crate::pipe::{PipeWriter, pipe};
-use crate::store::{flock, remove_file, sync_directory};
+use crate::store::{flock, is_named, remove_file, sync_directory};
 use crate::unpacking::{FreshTree, Inflating, check_diff_id, unpack_stream, unpacking};
 use crate::{Lease, Store, StoreError};
 
@@ -149,8 +148,7 @@ impl Store {
             let part = options.open(&path).map_err(io("making", &path))?;
             flock(&part, FlockOperation::LockExclusive).map_err(io("locking", &path))?;
             // The file may have become the blob, or been removed, while it was waited for; then what is to be done may be done.
-            let held = part.metadata().map_err(io("looking at", &path))?;
-            if fs::metadata(&path).is_ok_and(|named| named.ino() == held.ino()) {
+            if is_named(&part, &path) {
                 return Ok(Some((path, part)));
             }
         }
@@ -341,11 +339,7 @@ impl Writer<'_> {
     /// Removes what came: all of it is here, and it is not what it should be or cannot be unpacked, so that nobody can go on with it.
     /// Under its name may be another one's by now, or nothing, if it has become a blob.
     fn give_up_part(&self) {
-        let own = self.part.metadata().map(|own| own.ino());
-        let named = fs::metadata(&self.path).map(|named| named.ino());
-        if let (Ok(own), Ok(named)) = (own, named)
-            && own == named
-        {
+        if is_named(&self.part, &self.path) {
             let _ = remove_file(&self.path);
         }
     }

@@ -2,7 +2,7 @@
 
 use std::fs::{self, File};
 use std::io::{self, ErrorKind, Write as _};
-use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt as _, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 
@@ -210,6 +210,14 @@ pub(crate) fn read(path: &Path) -> Result<Option<Vec<u8>>, StoreError> {
     }
 }
 
+/// Whether this file still has this name. The inode tells, as the file is open.
+pub(crate) fn is_named(file: &File, path: &Path) -> bool {
+    let identity = |found: fs::Metadata| (found.dev(), found.ino());
+    let own = file.metadata().map(identity);
+    let named = fs::metadata(path).map(identity);
+    matches!((own, named), (Ok(own), Ok(named)) if own == named)
+}
+
 /// Removes a file; fine where there is none.
 pub(crate) fn remove_file(path: &Path) -> Result<(), StoreError> {
     match fs::remove_file(path) {
@@ -263,4 +271,22 @@ fn refuse_remote(root: &Path) -> Result<(), StoreError> {
         )));
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_has_its_name_until_another_takes_it() {
+        let place = tempfile::tempdir().expect("a directory");
+        let path = place.path().join("part");
+        fs::write(&path, b"one").expect("write");
+        let file = File::open(&path).expect("open");
+        assert!(is_named(&file, &path));
+        fs::remove_file(&path).expect("remove");
+        assert!(!is_named(&file, &path));
+        fs::write(&path, b"another").expect("write");
+        assert!(!is_named(&file, &path));
+    }
 }
