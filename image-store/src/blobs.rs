@@ -10,8 +10,8 @@ use crate::error::{damaged, io};
 use crate::store::read;
 use crate::{Store, StoreError};
 
-/// The largest manifest or config: what registries are asked for, and more than they take.
-const DOCUMENT: u64 = 8 << 20;
+/// The largest manifest, index or config: what registries are asked for, and more than they take.
+pub(crate) const DOCUMENT: u64 = 8 << 20;
 
 impl Store {
     pub(crate) fn blob_path(&self, digest: &Digest) -> PathBuf {
@@ -38,7 +38,8 @@ impl Store {
         let digest = Digest::of(bytes);
         let path = self.blob_path(&digest);
         // One that was damaged meanwhile is replaced.
-        if read(&path)?.as_deref() != Some(bytes) {
+        let is_as_large = self.blob_size(&digest)? == Some(bytes.len() as u64);
+        if !is_as_large || read(&path)?.as_deref() != Some(bytes) {
             self.write(&path, bytes, true)?;
         }
         Ok(digest)

@@ -4,13 +4,10 @@ use std::collections::HashSet;
 
 use dhow_image::{ChainId, DiffId, Digest, ImageConfiguration, Links};
 
-use crate::blobs::digest_of;
+use crate::blobs::{DOCUMENT, digest_of};
 use crate::layers::LayerRecord;
 use crate::store::{names, read};
 use crate::{Store, StoreError};
-
-/// The largest manifest or index that is taken.
-const LARGEST_DOCUMENT: u64 = 8 << 20;
 
 /// A walk that looks at each document once, however often it is come by.
 pub(crate) struct Walk<'a> {
@@ -64,13 +61,18 @@ impl Store {
 
     /// What a document names.
     fn links(&self, document: &Digest) -> Result<Option<Links>, StoreError> {
+        let bytes = self.read_document(document)?;
+        Ok(bytes.and_then(|bytes| Links::guess(&bytes)))
+    }
+
+    /// The bytes of a document; none where it is not here, or is no document.
+    fn read_document(&self, document: &Digest) -> Result<Option<Vec<u8>>, StoreError> {
         let size = self.blob_size(document)?;
         // What is larger is no document, whatever names it so.
-        if size.is_none_or(|size| size > LARGEST_DOCUMENT) {
+        if size.is_none_or(|size| size > DOCUMENT) {
             return Ok(None);
         }
-        let bytes = read(&self.blob_path(document))?.unwrap_or_default();
-        Ok(Links::guess(&bytes))
+        read(&self.blob_path(document))
     }
 
     /// The layers of a manifest as its config has them, lowest first, with their trees' records; none where it is no image's or its config
@@ -83,7 +85,8 @@ impl Store {
         let Some(config) = &links.config else {
             return Ok(layers);
         };
-        let bytes = read(&self.blob_path(&digest_of(config)?))?.unwrap_or_default();
+        let bytes = self.read_document(&digest_of(config)?)?;
+        let bytes = bytes.unwrap_or_default();
         let Ok(config) = serde_json::from_slice::<ImageConfiguration>(&bytes) else {
             return Ok(layers);
         };
