@@ -124,7 +124,7 @@ impl From<StoreError> for TransferError {
     fn from(error: StoreError) -> Self {
         let kind = match &error {
             StoreError::NoSuchImage(_) => TransferErrorKind::NotFound,
-            StoreError::Digest { .. } | StoreError::Unpack { .. } => TransferErrorKind::Corrupt,
+            error if error.is_of_content() => TransferErrorKind::Corrupt,
             _ => TransferErrorKind::Other,
         };
         Self::caused(kind, "keeping it in the store", error)
@@ -143,9 +143,34 @@ impl StoreError {
         )
     }
 
-    /// Whether the bytes that came are to blame, or a disk that has no room for what is in them: trying again with them is in vain.
+    /// Whether the bytes that came are to blame.
+    fn is_of_content(&self) -> bool {
+        match self {
+            Self::Digest { .. } => true,
+            Self::Unpack { source, .. } => match source {
+                UnpackError::Malformed { .. } | UnpackError::Refused { .. } => true,
+                // So decoders call it; what else there is to be read from is this machine's own.
+                UnpackError::Read(error) => error.kind() == io::ErrorKind::InvalidData,
+                UnpackError::Write { .. } => false,
+            },
+            _ => false,
+        }
+    }
+
+    /// Whether the bytes that came are to blame, or a disk that has no room for what is in them: trying again with them is in vain. After
+    /// any other failure they are still good.
     pub(crate) fn is_final(&self) -> bool {
-        matches!(self, Self::Digest { .. } | Self::Unpack { .. })
+        let has_no_room = |error: &io::Error| {
+            use io::ErrorKind::{FileTooLarge, QuotaExceeded, StorageFull};
+            matches!(error.kind(), StorageFull | QuotaExceeded | FileTooLarge)
+        };
+        match self {
+            Self::Unpack {
+                source: UnpackError::Write { source, .. },
+                ..
+            } => has_no_room(source),
+            _ => self.is_of_content(),
+        }
     }
 
     /// What went wrong.
@@ -156,5 +181,46 @@ impl StoreError {
             Self::Ambiguous(_) | Self::Invalid(_) => StoreErrorKind::Invalid,
             _ => StoreErrorKind::Other,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rustix::io::Errno;
+
+    use super::*;
+
+    #[test]
+    fn what_fails_here_is_no_fault_of_what_came() {
+        let unpack = |source| StoreError::Unpack {
+            layer: "one".to_owned(),
+            source,
+        };
+        let write = |errno: Errno| {
+            unpack(UnpackError::Write {
+                name: "a".to_owned(),
+                doing: "making it",
+                source: errno.into(),
+            })
+        };
+        let kind = |error: StoreError| TransferError::from(error).kind();
+        for errno in [Errno::NOSPC, Errno::DQUOT, Errno::FBIG] {
+            assert!(write(errno).is_final(), "{errno}");
+            assert_eq!(kind(write(errno)), TransferErrorKind::Other);
+        }
+        for errno in [Errno::IO, Errno::MFILE, Errno::PERM, Errno::ROFS] {
+            assert!(!write(errno).is_final(), "{errno}");
+            let read = unpack(UnpackError::Read(errno.into()));
+            assert!(!read.is_final(), "{errno}");
+            assert_eq!(kind(read), TransferErrorKind::Other);
+        }
+        let malformed = || {
+            unpack(UnpackError::Malformed {
+                offset: 0,
+                reason: "no tar".to_owned(),
+            })
+        };
+        assert!(malformed().is_final());
+        assert_eq!(kind(malformed()), TransferErrorKind::Corrupt);
     }
 }

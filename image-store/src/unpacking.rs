@@ -54,26 +54,41 @@ pub(crate) fn unpack_stream(
     match (compression, inflating) {
         (Compression::None, _) => return unpack(&mut input),
         (Compression::Zstd, Inflating::Here) => {
-            let mut decoder = zstd::Decoder::with_buffer(input).map_err(UnpackError::Read)?;
-            return unpack(&mut decoder);
+            let decoder = zstd::Decoder::with_buffer(input).map_err(UnpackError::Read)?;
+            return unpack(&mut Decoding(decoder));
         }
-        (_, Inflating::Here) => return unpack(&mut MultiGzDecoder::new(input)),
+        (_, Inflating::Here) => return unpack(&mut Decoding(MultiGzDecoder::new(input))),
         (_, Inflating::Beside) => {}
     }
     std::thread::scope(|scope| {
         let (writer, mut reader) = pipe();
         scope.spawn(move || match compression {
             Compression::Zstd => match zstd::Decoder::with_buffer(input) {
-                Ok(decoder) => writer.send_all(decoder),
+                Ok(decoder) => writer.send_all(Decoding(decoder)),
                 Err(error) => writer.fail(error),
             },
-            _ => writer.send_all(MultiGzDecoder::new(input)),
+            _ => writer.send_all(Decoding(MultiGzDecoder::new(input))),
         });
         let unpacked = unpack(&mut reader);
         // So that the other thread ends where unpacking failed.
         drop(reader);
         unpacked
     })
+}
+
+/// A decoder whose errors of what it was given are of one kind, [`io::ErrorKind::InvalidData`]; the system's come through as they are.
+struct Decoding<R>(R);
+
+impl<R: Read> Read for Decoding<R> {
+    fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
+        self.0.read(out).map_err(|error| {
+            let is_own = error.raw_os_error().is_some();
+            match is_own || error.kind() == io::ErrorKind::Interrupted {
+                true => error,
+                false => io::Error::new(io::ErrorKind::InvalidData, error),
+            }
+        })
+    }
 }
 
 struct HashingReader<'a> {

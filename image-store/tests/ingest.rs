@@ -289,6 +289,54 @@ fn what_cannot_be_unpacked_goes_at_once_but_not_what_another_has_begun_since() {
 }
 
 #[test]
+fn what_cannot_be_inflated_goes_at_once() {
+    let contents = contents();
+    for (compression, content) in [Compression::Gzip, Compression::Zstd]
+        .iter()
+        .flat_map(|compression| contents.iter().map(move |content| (*compression, content)))
+    {
+        let (_place, store) = store();
+        let lease = store.lease().unwrap();
+        // Its digest is right, but it ends too early.
+        let whole = compressed(content, compression);
+        let blob = whole.blob[..whole.blob.len() - 20].to_vec();
+        let layer = Layer {
+            descriptor: Descriptor::new(
+                compression.layer_media_type(),
+                blob.len() as u64,
+                Digest::of(&blob),
+            ),
+            diff_id: whole.diff_id,
+            blob,
+        };
+        let mut writer = begin(&lease, &layer, &want(&layer, None));
+        writer.write_all(&layer.blob).unwrap();
+        let error = writer.commit().unwrap_err();
+        assert_eq!(error.kind(), TransferErrorKind::Corrupt, "{error}");
+        assert!(parts(&store).is_empty() && trees(&store).is_empty());
+    }
+}
+
+#[test]
+fn what_could_not_be_unpacked_here_need_not_come_again() {
+    let (_place, store) = store();
+    let lease = store.lease().unwrap();
+    let [_, layer] = small_and_large();
+    let want = want(&layer, None);
+    let mut writer = begin(&lease, &layer, &want);
+    // Nothing can be made in a directory that is gone.
+    std::fs::remove_dir_all(&trees(&store)[0]).unwrap();
+    writer.write_all(&layer.blob).unwrap();
+    let error = writer.commit().unwrap_err();
+    assert_eq!(error.kind(), TransferErrorKind::Other, "{error}");
+    let size = layer.blob.len() as u64;
+    let writer = begin(&lease, &layer, &want);
+    assert_eq!(writer.offset(), size);
+    writer.commit().unwrap();
+    assert_eq!(trees(&store).len(), 1);
+}
+
+#[test]
 fn left_out_directories_follow_the_layers_below() {
     let (_place, store) = store();
     let lease = store.lease().unwrap();
