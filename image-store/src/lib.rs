@@ -39,6 +39,7 @@ mod tags;
 mod unpacking;
 mod usage;
 mod whole;
+mod zstd_frames;
 
 pub use archive::{ArchivedImage, open_archive, write_archive};
 pub use check::Flaw;

@@ -15,6 +15,7 @@ use crate::layers::{LayerRecord, record_name};
 use crate::lease::ChainState;
 use crate::pipe::pipe;
 use crate::store::remove_file;
+use crate::zstd_frames::Frames;
 use crate::{Lease, Store, StoreError};
 
 /// Where a compressed stream is inflated.
@@ -54,8 +55,7 @@ pub(crate) fn unpack_stream(
     match (compression, inflating) {
         (Compression::None, _) => return unpack(&mut input),
         (Compression::Zstd, Inflating::Here) => {
-            let decoder = zstd::Decoder::with_buffer(input).map_err(UnpackError::Read)?;
-            return unpack(&mut Decoding(decoder));
+            return unpack(&mut Decoding(Frames::new(input)));
         }
         (_, Inflating::Here) => return unpack(&mut Decoding(MultiGzDecoder::new(input))),
         (_, Inflating::Beside) => {}
@@ -63,10 +63,7 @@ pub(crate) fn unpack_stream(
     std::thread::scope(|scope| {
         let (writer, mut reader) = pipe();
         scope.spawn(move || match compression {
-            Compression::Zstd => match zstd::Decoder::with_buffer(input) {
-                Ok(decoder) => writer.send_all(Decoding(decoder)),
-                Err(error) => writer.fail(error),
-            },
+            Compression::Zstd => writer.send_all(Decoding(Frames::new(input))),
             _ => writer.send_all(Decoding(MultiGzDecoder::new(input))),
         });
         let unpacked = unpack(&mut reader);
