@@ -160,11 +160,17 @@ impl UserNamespace {
         host_of(&self.gids, id)
     }
 
-    /// The last group of those that follow group 0 without a gap.
+    /// The last group of those that follow group 0 without a gap, and whose ids rise on the host as well: the kernel compares
+    /// those, and takes a range that falls for none.
     pub(crate) fn last_group_from_root(&self) -> u32 {
-        let mut next = 0;
-        while let Some(range) = self.gids.iter().find(|range| range.container == next) {
+        let (mut next, mut host) = (0, 0);
+        let follows = |next, host| {
+            let mut ranges = self.gids.iter();
+            ranges.find(|range| range.container == next && range.host >= host)
+        };
+        while let Some(range) = follows(next, host) {
             next += range.size;
+            host = range.host + range.size;
         }
         next.saturating_sub(1)
     }
@@ -321,5 +327,19 @@ mod tests {
         assert_eq!(namespace.host_group(5), Some(9));
         assert_eq!(namespace.host_group(4), None);
         assert_eq!(namespace.last_group_from_root(), 3);
+    }
+
+    #[test]
+    fn groups_follow_roots_as_long_as_their_ids_rise_on_the_host() {
+        let last = |gids: &[&str]| {
+            let namespace = namespace(&["0:7:1"], gids).unwrap();
+            namespace.last_group_from_root()
+        };
+        assert_eq!(last(&["0:1000:10", "10:2000:5"]), 14);
+        // In whatever order they are given.
+        assert_eq!(last(&["10:2000:5", "0:1000:10"]), 14);
+        assert_eq!(last(&["0:1000:10", "10:500:5"]), 9);
+        assert_eq!(last(&["0:1000:10", "10:2000:5", "15:1500:5"]), 14);
+        assert_eq!(last(&["0:1000:1", "1:0:1000", "1001:1001:100"]), 0);
     }
 }

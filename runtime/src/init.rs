@@ -158,6 +158,23 @@ fn hide() {
     let _ = rustix::process::set_dumpable_behavior(rustix::process::DumpableBehavior::NotDumpable);
 }
 
+/// Limits a resource of a process; without one, of this.
+pub(crate) fn set_limit(
+    process: Option<i32>,
+    name: &str,
+    resource: u32,
+    (soft, hard): (u64, u64),
+) -> Result<(), StepError> {
+    let hint = |errno| match errno {
+        Errno::PERM => " (raising a hard limit takes CAP_SYS_RESOURCE)",
+        _ => "",
+    };
+    dhow_sys::process::set_resource_limit(process, resource, soft, hard).map_err(|errno| {
+        let what = format!("set {name} to {soft}:{hard}{}", hint(errno));
+        StepError::system(what, errno)
+    })
+}
+
 /// Init's work in progress.
 pub(crate) struct Init {
     resources: Resources,
@@ -430,8 +447,7 @@ impl Init {
                 resource,
                 soft,
                 hard,
-            } => dhow_sys::process::set_resource_limit(*resource, *soft, *hard)
-                .doing(|| format!("set {name} to {soft}:{hard}")),
+            } => set_limit(None, name, *resource, (*soft, *hard)),
             Step::SetScheduler(attributes) => dhow_sys::process::set_scheduling(attributes)
                 .doing(|| {
                     "set the scheduling policy (real-time ones take CAP_SYS_NICE; not every kernel has every flag)"

@@ -4,6 +4,7 @@ mod clone;
 mod id_map;
 mod id_mapped;
 mod net_device;
+mod pipes;
 mod source;
 
 use std::os::fd::{AsFd, OwnedFd};
@@ -176,6 +177,22 @@ impl Parent<'_> {
             }
             Step::Clone { namespaces } => self.clone_init(*namespaces),
             Step::WriteIdMaps { uids, gids } => id_map::write(self.made()?.pid, uids, gids),
+            Step::GivePipes { uid } => {
+                // Of exec, the container's init is all that is there yet.
+                let made = self.made.as_ref();
+                pipes::give(made.map_or(self.record.pid, |made| made.pid), *uid);
+                Ok(())
+            }
+            Step::SetRlimit {
+                name,
+                resource,
+                soft,
+                hard,
+            } => {
+                let process = Some(self.made()?.pid);
+                let set = crate::init::set_limit(process, name, *resource, (*soft, *hard));
+                Ok(set.map_err(|error| error.in_step(step))?)
+            }
             Step::SetOomScoreAdj { value } => self.set_oom_score_adj(*value),
             Step::LetGo => self
                 .channel()?

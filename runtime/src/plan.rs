@@ -3,6 +3,7 @@
 mod build;
 mod devices;
 mod enter_last;
+mod from_outside;
 pub mod mount_options;
 mod mounts;
 mod net_devices;

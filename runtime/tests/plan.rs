@@ -126,6 +126,56 @@ fn a_user_namespace_by_path_takes_a_process_between() {
     assert!(!names(&between, Carrier::Parent).contains(&"SetOomScoreAdj".to_owned()));
 }
 
+/// In a user namespace of its own there is no power to raise a limit, nor over the host's pipes.
+#[test]
+fn what_takes_the_hosts_root_is_done_outside_of_a_user_namespace() {
+    let mut config = template(None);
+    config["process"]["terminal"] = json!(false);
+    let namespaces = config["linux"]["namespaces"].as_array_mut().unwrap();
+    namespaces.push(json!({"type": "user"}));
+    let ids = json!([{"containerID": 0, "hostID": 300_000, "size": 65_536}]);
+    config["linux"]["uidMappings"] = ids.clone();
+    config["linux"]["gidMappings"] = ids;
+    let created = plan(&config).unwrap();
+    let outside = rustix::process::geteuid().is_root();
+    let of_init = names(&created, Carrier::Init);
+    assert_ne!(of_init.contains(&"SetRlimit".to_owned()), outside);
+    if outside {
+        assert_order(
+            &names(&created, Carrier::Parent),
+            &[
+                "Clone",
+                "WriteIdMaps",
+                "GivePipes",
+                "LetGo",
+                "AwaitReady",
+                "SetRlimit",
+                "LetGo",
+            ],
+        );
+    }
+    let bundle = bundle(&config);
+    let request = ProcessRequest {
+        process: bundle.process().unwrap(),
+        linux: bundle.linux(),
+        preserve_fds: 0,
+        waits: false,
+        make_cwd: false,
+        start_hooks: 0,
+    };
+    let user = dhow_sys::namespace::USER;
+    let entered = InitPlan::exec(&request, user, Announce::default(), None).unwrap();
+    let of_init = names(&entered, Carrier::Init);
+    assert_ne!(of_init.contains(&"SetRlimit".to_owned()), outside);
+    if outside {
+        assert_order(&names(&entered, Carrier::Parent), &["GivePipes", "Clone"]);
+        assert_order(
+            &names(&entered, Carrier::Intermediate),
+            &["JoinCgroup", "SetRlimit", "JoinContainer", "Clone"],
+        );
+    }
+}
+
 #[test]
 fn hooks_meet_where_the_specification_says() {
     let mut config = template(None);

@@ -135,11 +135,11 @@ pub fn set_scheduling(attributes: &SchedulingAttributes) -> Result<()> {
     crate::check(answer).map(drop)
 }
 
-/// setrlimit(2) by the kernel's number of the resource; `u64::MAX` is no limit.
+/// prlimit(2) of a process, or the calling one, by the kernel's number of the resource; `u64::MAX` is no limit.
 ///
 /// # Errors
 /// The kernel's.
-pub fn set_resource_limit(resource: u32, soft: u64, hard: u64) -> Result<()> {
+pub fn set_resource_limit(process: Option<i32>, resource: u32, soft: u64, hard: u64) -> Result<()> {
     let limit = libc::rlimit64 {
         rlim_cur: soft,
         rlim_max: hard,
@@ -148,7 +148,7 @@ pub fn set_resource_limit(resource: u32, soft: u64, hard: u64) -> Result<()> {
     let answer = unsafe {
         libc::syscall(
             libc::SYS_prlimit64,
-            0,
+            process.unwrap_or(0),
             resource,
             std::ptr::from_ref(&limit),
             std::ptr::null_mut::<libc::rlimit64>(),

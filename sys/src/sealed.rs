@@ -66,7 +66,8 @@ pub fn is_sealed(file: impl AsFd) -> Result<bool> {
 /// and whoever came by a path on it could make it writable again.
 ///
 /// # Errors
-/// The kernel's: no overlays, no power to mount, a program that is not at its path any more.
+/// The kernel's: no overlays, no power to mount, a program that is not at its path any more. NOENT where the file of this name
+/// in the directory's own file system is another: a layer shows nothing that is mounted below the directory.
 pub fn open(program: &Path) -> Result<OwnedFd> {
     // An overlay takes a real directory, and the file must not be a link to elsewhere.
     let program = std::fs::canonicalize(program)
@@ -74,6 +75,8 @@ pub fn open(program: &Path) -> Result<OwnedFd> {
     let (Some(directory), Some(name)) = (program.parent(), program.file_name()) else {
         return Err(Errno::INVAL);
     };
+    let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let meant = rustix::fs::open(&program, flags, Mode::empty())?;
     let mut layers = Vec::new();
     for byte in directory.as_os_str().as_bytes() {
         // Both have a meaning to the file system.
@@ -88,8 +91,10 @@ pub fn open(program: &Path) -> Result<OwnedFd> {
     rustix::mount::fsconfig_create(&context)?;
     let attributes = MountAttrFlags::from_bits_retain(ATTRIBUTES as u32);
     let mount = rustix::mount::fsmount(&context, FsMountFlags::FSMOUNT_CLOEXEC, attributes)?;
-    let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let file = rustix::fs::openat(&mount, name, flags, Mode::empty())?;
+    if !is_same(&meant, &file)? {
+        return Err(Errno::NOENT);
+    }
     Ok(file)
 }
 

@@ -149,6 +149,19 @@ runtime_raises_rlimits() {
     [ "$(contain rlimit '' 'ulimit -Sn; ulimit -Hn' | tr '\n' ' ')" = '20000 30000 ' ]
 }
 
+# Inside, root has no such power: whoever is outside has to raise them.
+runtime_raises_rlimits_of_a_user_namespace() {
+    ulimit -n 1024
+    ids='[{ "containerID": 0, "hostID": 0, "size": 65536 }]'
+    linux="\"uidMappings\": $ids, \"gidMappings\": $ids,"
+    namespaces='{ "type": "user" },'
+    rlimits='{ "type": "RLIMIT_NOFILE", "soft": 20000, "hard": 30000 }'
+    [ "$(contain rlimit-user '' 'ulimit -Sn; ulimit -Hn' | tr '\n' ' ')" = '20000 30000 ' ]
+    detach rlimit-entered '' 'sleep 1000'
+    [ "$(rt exec rlimit-entered sh -c 'ulimit -Sn; ulimit -Hn' | tr '\n' ' ')" = '20000 30000 ' ]
+    rt delete --force rlimit-entered
+}
+
 runtime_lowers_oom_score() {
     oom=-500
     [ "$(contain oom '' 'cat /proc/self/oom_score_adj')" = -500 ]
@@ -161,4 +174,5 @@ runtime_gives_every_capability() {
 
 check runtime_runs_and_gives_the_status runtime_own_cgroup_is_the_root_it_sees runtime_memory_limit_kills runtime_cpu_quota_holds runtime_cpuset_holds \
     runtime_pids_limit_holds runtime_write_rate_holds runtime_device_rules_hold runtime_exec_joins_the_cgroup runtime_pause_freezes \
-    runtime_update_changes_limits runtime_names_a_cgroup_with_processes_above runtime_raises_rlimits runtime_lowers_oom_score runtime_gives_every_capability
+    runtime_update_changes_limits runtime_names_a_cgroup_with_processes_above runtime_raises_rlimits \
+    runtime_raises_rlimits_of_a_user_namespace runtime_lowers_oom_score runtime_gives_every_capability

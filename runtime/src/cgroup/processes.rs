@@ -57,7 +57,10 @@ impl Cgroup {
         let frozen = !self.is_frozen().unwrap_or(false) && self.freeze().is_ok();
         let sent = self.signal_each(signal);
         if frozen {
-            self.thaw()?;
+            match self.thaw() {
+                Err(CgroupError::Write { source, .. }) if is_gone(&source) => {}
+                thawed => thawed?,
+            }
         }
         sent
     }
@@ -215,13 +218,15 @@ fn freeze_v2(directory: &Directory) -> Result<(), CgroupError> {
     }
 }
 
+/// Whether the cgroup of a file was removed, before or after the file was opened.
+fn is_gone(error: &io::Error) -> bool {
+    [Errno::NOENT, Errno::NODEV]
+        .iter()
+        .any(|errno| error.raw_os_error() == Some(errno.raw_os_error()))
+}
+
 /// The processes of a directory and those below it. What is gone has none.
 fn collect(directory: &Directory, found: &mut BTreeSet<i32>) -> Result<(), CgroupError> {
-    let gone = |error: &io::Error| {
-        [Errno::NOENT, Errno::NODEV]
-            .iter()
-            .any(|errno| error.raw_os_error() == Some(errno.raw_os_error()))
-    };
     let failed = |source: io::Error| CgroupError::Read {
         file: directory.path().to_owned(),
         source,
@@ -234,7 +239,7 @@ fn collect(directory: &Directory, found: &mut BTreeSet<i32>) -> Result<(), Cgrou
                 .filter_map(|line| line.parse::<i32>().ok())
                 .filter(|process| *process > 0),
         ),
-        Err(error) if gone(&error) => return Ok(()),
+        Err(error) if is_gone(&error) => return Ok(()),
         // The kernel tells the processes of a threaded cgroup in the one above only, where others may be too.
         Err(error) if error.raw_os_error() == threaded => {
             let threads = directory.try_read("cgroup.threads").map_err(failed)?;

@@ -12,7 +12,7 @@ use super::net_devices::net_device_steps;
 use super::process::{Announce, ProcessRequest, process_steps, terminal_size};
 use super::resctrl::resctrl_group;
 use super::step::{Carrier, HookKind, IdMap, NamespaceKind, Step};
-use super::{InitPlan, MountSource};
+use super::{InitPlan, MountSource, from_outside};
 use crate::cgroup::Driver;
 use crate::hooks;
 use crate::privilege::is_unprivileged;
@@ -95,7 +95,14 @@ impl Namespaces {
     }
 
     fn has(&self, flag: u64) -> bool {
-        self.makes(flag) || self.joins(flag).is_some()
+        self.all() & flag != 0
+    }
+
+    /// All that the container has, made or joined.
+    fn all(&self) -> u64 {
+        self.joined
+            .iter()
+            .fold(self.new, |all, (joined, _)| all | joined)
     }
 
     /// Whether a process between has to enter namespaces, and make init from there. A user namespace can be entered but not left
@@ -141,6 +148,9 @@ impl InitPlan {
         })?;
         for step in tail {
             plan.push(Carrier::Init, step);
+        }
+        if from_outside::helps(namespaces.all()) {
+            plan.limit_from_outside(Carrier::Parent, &Step::AwaitReady);
         }
         Ok(plan)
     }
@@ -236,6 +246,13 @@ impl InitPlan {
                     gids: id_ranges(linux.gid_mappings().as_deref()),
                 },
             );
+        }
+        if from_outside::helps(namespaces.all())
+            && let Some(process) = spec.process()
+            && !process.terminal().unwrap_or(false)
+        {
+            let uid = process.user().uid();
+            self.push(Carrier::Parent, Step::GivePipes { uid });
         }
         if let Some(value) = oom_score_adj_by_parent(spec, namespaces) {
             self.push(Carrier::Parent, Step::SetOomScoreAdj { value });

@@ -6,7 +6,7 @@ use oci_spec::runtime::{Capabilities, Linux, LinuxCapabilities, PosixRlimitType}
 
 use super::resctrl::resctrl_group;
 use super::step::{CapabilityBits, Carrier, HookKind, LabelModule, Step};
-use super::{InitPlan, PlannedStep, scheduling};
+use super::{InitPlan, PlannedStep, from_outside, scheduling};
 use crate::capabilities;
 use crate::spec::{Process, SpecError};
 
@@ -45,6 +45,10 @@ impl InitPlan {
         if let Some(cpus) = cpus(affinity.and_then(|set| set.initial().as_ref()))? {
             plan.push(Carrier::Parent, Step::SetCpuAffinity { cpus });
         }
+        if from_outside::helps(namespaces) && !request.process.terminal().unwrap_or(false) {
+            let uid = request.process.user().uid();
+            plan.push(Carrier::Parent, Step::GivePipes { uid });
+        }
         plan.push(Carrier::Parent, Step::Clone { namespaces: 0 });
         plan.push(Carrier::Parent, Step::AwaitProgram);
         for step in announce.steps() {
@@ -80,6 +84,9 @@ impl InitPlan {
         }
         for step in process_steps(request)? {
             init(step);
+        }
+        if from_outside::helps(namespaces) {
+            plan.limit_from_outside(Carrier::Intermediate, &Step::JoinCgroup);
         }
         Ok(plan)
     }

@@ -331,6 +331,8 @@ pub enum Step {
     SendConsole,
     /// Makes the terminal the controlling one and standard input, output and error.
     AttachTerminal,
+    /// Gives the pipes that the process begins with to a user of the container's user namespace.
+    GivePipes { uid: u32 },
     /// Limits a resource.
     SetRlimit {
         name: String,
@@ -399,6 +401,7 @@ impl Step {
             | Self::MakeDevLink { .. }
             | Self::ReopenNull
             | Self::MakeDirectory { .. }
+            | Self::GivePipes { .. }
             | Self::DropBounding { .. } => Nature::Conditional,
             Self::Mount { .. }
             | Self::MakeDevice(_)

@@ -182,14 +182,24 @@ fn a_namespace_below_the_users_own_is_not_taken_for_it() {
     ));
     let count = Stranger::COUNT;
     let below = root(&format!(
-        "cd {place} && above=$(readlink /proc/{first}/ns/user)
+        "cd {place} && above=$(readlink /proc/{first}/ns/user) || exit 1
+        within() {{
+            turns=6000
+            until \"$@\"; do
+                turns=$((turns - 1))
+                [ $turns -gt 0 ] || {{ echo \"never: $*\" >&2; exit 1; }}
+                sleep 0.01
+            done
+        }}
+        is_below() {{
+            its=$(readlink /proc/$1/ns/user) && [ $its != $above ] && [ $its != $(readlink /proc/self/ns/user) ]
+        }}
         nsenter --user --target {first} unshare --user sh -c 'read x <go; exec fake/dhow 1000' </dev/null >/dev/null 2>&1 &
-        while [ ! -e /proc/$!/ns/user ] || [ $(readlink /proc/$!/ns/user) = $above ] ||
-              [ $(readlink /proc/$!/ns/user) = $(readlink /proc/self/ns/user) ]; do sleep 0.01; done
+        within is_below $!
         for map in uid_map gid_map; do
             nsenter --user --target {first} sh -c \"printf '0 0 1\\n1 1 {count}\\n' >/proc/$!/$map\"
         done
-        echo >go; until grep -qx dhow /proc/$!/comm; do sleep 0.01; done; echo $!"
+        timeout 60 sh -c 'echo >go' && within grep -qx dhow /proc/$!/comm && echo $!"
     ));
     user.shell("dhow rm -f first").ok();
     let gone = || user.shell(&format!("test -e /proc/{first}")).status == 1;

@@ -218,6 +218,42 @@ fn the_rest_of_a_container_is_as_without() {
     sandbox.nothing_is_left(&[]);
 }
 
+/// Programs log to /dev/stdout, and to that of the container's first one.
+#[test]
+fn standard_streams_can_be_opened_again() {
+    let sandbox = with_owners();
+    let again = "read x </dev/stdin; echo \"$x\" >/dev/stdout; echo error >/dev/stderr";
+    let run = ["run", "--rm", "-i", "--network", "none", "--uidmap", MAP];
+    for user in ["0", "1000"] {
+        let words = [&run[..], &["--user", user, "owners", "sh", "-c", again]].concat();
+        let ran = ran(sandbox.command(words), b"said\n");
+        assert_eq!(
+            (ran.status, &*ran.stdout, &*ran.stderr),
+            (0, "said\n", "error\n"),
+            "{user}"
+        );
+    }
+    let _end = sandbox.removed_at_end("one");
+    let words = ["run", "-d", "--name", "one", "--uidmap", MAP, "owners"];
+    sandbox.dhow([&words[..], &["sleep", "1000"]].concat()).ok();
+    for user in ["0", "1000"] {
+        let words = ["exec", "-i", "--user", user, "one", "sh", "-c", again];
+        let ran = ran(sandbox.command(words), b"said\n");
+        assert_eq!(
+            (ran.status, &*ran.stdout, &*ran.stderr),
+            (0, "said\n", "error\n"),
+            "{user}"
+        );
+    }
+    let log = ["exec", "one", "sh", "-c", "echo logged >/proc/1/fd/1"];
+    sandbox.dhow(log).ok();
+    until("it is in the log", || {
+        sandbox.dhow(["logs", "one"]).ok() == "logged"
+    });
+    sandbox.dhow(["rm", "-f", "one"]).ok();
+    sandbox.nothing_is_left(&[]);
+}
+
 #[test]
 fn volumes_have_their_owners_in_every_namespace_and_the_hosts_files_have_the_hosts() {
     let sandbox = with_owners();

@@ -9,7 +9,9 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use dhow_integration_tests::attack::{Attacker, victim};
-use dhow_integration_tests::{Bundle, PATIENCE, Sandbox, copy_program, program, write_program};
+use dhow_integration_tests::{
+    Bundle, PATIENCE, Sandbox, copy_program, program, ran, write_program,
+};
 use rustix::fs::{CWD, Mode, OFlags};
 use serde_json::json;
 
@@ -132,6 +134,37 @@ fn a_held_sealed_file_is_not() {
         runtime(&held(&file), &attacker.bundle, &args);
     });
     assert_unharmed(&attacker, &copy, &before);
+}
+
+/// A file that is mounted over another: a layer of the directory has the other, which nobody meant.
+#[test]
+fn what_lies_below_a_mounted_program_is_not_taken_for_it() {
+    let sandbox = Sandbox::new();
+    sandbox.import_busybox();
+    let mounted = sandbox.write("mounted", "");
+    let wrapper = sandbox.write("run.sh", "mount --bind \"$1\" \"$2\"; shift 2; exec \"$@\"");
+    let run = sandbox.command([
+        "run",
+        "--rm",
+        "--network",
+        "none",
+        "busybox",
+        "echo",
+        "said",
+    ]);
+    let mut command = Command::new("unshare");
+    command
+        .args(["--mount", "sh", "-e"])
+        .arg(wrapper)
+        .arg(program("dhow-runtime"))
+        .arg(&mounted)
+        .arg(run.get_program())
+        .args(run.get_args());
+    for (name, value) in run.get_envs() {
+        command.env(name, value.unwrap_or_default());
+    }
+    command.env("DHOW_RUNTIME", &mounted);
+    assert_eq!(ran(command, b"").ok(), "said");
 }
 
 /// How often a program of the host's cannot be executed, of so many times, or until it is seen once.
