@@ -61,6 +61,8 @@ pub(crate) struct Ask<'a> {
     pub(crate) is_bare: bool,
     /// Whether it may simply be sent again when the connection breaks or the registry is busy.
     pub(crate) again: bool,
+    /// Whether we do without the answer where the registry has had too many requests.
+    pub(crate) is_optional: bool,
 }
 
 impl<'a> Ask<'a> {
@@ -75,6 +77,7 @@ impl<'a> Ask<'a> {
             from: None,
             is_bare: false,
             again: true,
+            is_optional: false,
         }
     }
 
@@ -160,6 +163,11 @@ impl<'a> Repository<'a> {
         loop {
             let last = attempt == ATTEMPTS || !ask.again;
             match self.follow(ask) {
+                Ok(response)
+                    if ask.is_optional && response.status() == StatusCode::TOO_MANY_REQUESTS =>
+                {
+                    return Ok(response);
+                }
                 Ok(response) if !last && is_transient(response.status()) => {
                     std::thread::sleep(pause(attempt, &response));
                 }

@@ -12,7 +12,7 @@ use ureq::http::{Method, Response, StatusCode, header};
 use crate::body::document;
 use crate::manifest::{self, ACCEPTED, CONTENT_DIGEST};
 use crate::parallel;
-use crate::refusal::refused;
+use crate::refusal::{is_transient, refused};
 use crate::repository::{Ask, Repository, drain, text};
 
 /// What a name stands for.
@@ -97,20 +97,21 @@ impl Asked<'_> {
     /// What the reference stands for, where this is to be pushed.
     pub(crate) fn standing(&self, digest: &Digest) -> Result<Standing, TransferError> {
         let name = self.reference.manifest_name();
-        let response = self.ask(Method::GET, &name)?;
+        let mut ask = self.question(Method::GET, &name);
+        ask.is_optional = true;
+        let response = self.repository.send(&ask)?;
         match response.status() {
             status if status.is_success() => {}
             StatusCode::NOT_FOUND => {
                 drain(response);
                 return Ok(Standing::Other(Named::default()));
             }
-            // Who does not give it out may still say that it is there.
-            status if is_unsupported(status) => {
+            // Who does not give it out, counts what it gives out, or fails at it, may still say that it is there.
+            status
+                if is_unsupported(status) || is_transient(status) || status.is_server_error() =>
+            {
                 drain(response);
-                return Ok(match self.is_there(&name, digest)? {
-                    true => Standing::This,
-                    false => Standing::Other(Named::default()),
-                });
+                return Ok(self.standing_by_head(&name, digest));
             }
             _ => return Err(refused("pushing", &self.reference.familiar(), response)),
         }
@@ -132,22 +133,31 @@ impl Asked<'_> {
         Ok(Standing::Other(named))
     }
 
+    /// What the name stands for as far as one `HEAD` tells. The push itself finds out what is wrong, and how long that is waited for.
+    fn standing_by_head(&self, name: &str, digest: &Digest) -> Standing {
+        let mut ask = self.question(Method::HEAD, name);
+        ask.again = false;
+        match self.repository.send(&ask) {
+            Ok(response) if is_named(&response, digest) => Standing::This,
+            _ => Standing::Other(Named::default()),
+        }
+    }
+
     /// Whether a name, a tag or a digest, stands for this document, as the registry says.
     pub(crate) fn is_there(&self, name: &str, digest: &Digest) -> Result<bool, TransferError> {
-        let response = self.ask(Method::HEAD, name)?;
+        let response = self.repository.send(&self.question(Method::HEAD, name))?;
         match response.status() {
-            StatusCode::OK => Ok(text(&response, CONTENT_DIGEST) == Some(&digest.to_string())),
+            StatusCode::OK => Ok(is_named(&response, digest)),
             // It is sent once more, then.
             status if status == StatusCode::NOT_FOUND || is_unsupported(status) => Ok(false),
             _ => Err(refused("pushing", &self.reference.familiar(), response)),
         }
     }
 
-    fn ask(&self, method: Method, name: &str) -> Result<Response<Body>, TransferError> {
+    fn question(&self, method: Method, name: &str) -> Ask<'static> {
         let url = self.repository.url(&format!("manifests/{name}"));
         let doing = format!("pushing {}", self.reference.familiar());
-        let ask = Ask::new(method, url, doing).header(header::ACCEPT, ACCEPTED);
-        self.repository.send(&ask)
+        Ask::new(method, url, doing).header(header::ACCEPT, ACCEPTED)
     }
 
     /// What an older manifest names.
@@ -157,6 +167,12 @@ impl Asked<'_> {
         let (found, bytes) = manifest::fetch(self.repository, &at)?;
         Links::read(found.media_type(), &bytes)
     }
+}
+
+/// Whether the answer says that what was asked for is this document.
+fn is_named(response: &Response<Body>, digest: &Digest) -> bool {
+    response.status() == StatusCode::OK
+        && text(response, CONTENT_DIGEST) == Some(&digest.to_string())
 }
 
 /// Whether this is how servers say that they do not know the method.

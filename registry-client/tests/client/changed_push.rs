@@ -276,6 +276,40 @@ fn registries_that_answer_get_alone_or_head_alone_are_pushed_to() {
 }
 
 #[test]
+fn a_registry_that_meters_or_fails_what_it_gives_out_is_pushed_to() {
+    // The status of GET, how often it is asked for, what HEAD says, and whether that is enough.
+    for (status, asked, head, is_there) in [
+        (429, 1, 200, true),
+        (429, 1, 404, false),
+        (429, 1, 429, false),
+        (503, 5, 200, true),
+        (503, 5, 503, false),
+    ] {
+        let told = told(move |request, [image, _], stream| {
+            let said = Digest::of(image).to_string();
+            let headers = [
+                ("Docker-Content-Digest", said.as_str()),
+                ("Retry-After", "0"),
+            ];
+            if is_tag(request, "GET") {
+                respond(stream, status, &headers[1..], b"");
+            } else if is_tag(request, "HEAD") {
+                respond(stream, head, &headers, b"");
+            } else {
+                return false;
+            }
+            true
+        });
+        let what = format!("{status} and {head}");
+        assert_eq!(told.count("GET", "/manifests/1"), asked, "{what}");
+        assert_eq!(told.count("HEAD", "/manifests/1"), 1, "{what}");
+        let pushed = told.pushed.expect(&what);
+        assert_eq!(pushed.unchanged, is_there, "{what}");
+        assert_eq!(sent(&pushed), if is_there { 0 } else { 4 }, "{what}");
+    }
+}
+
+#[test]
 fn a_registry_that_lost_what_it_names_is_asked_for_all_once() {
     for (refusals, status) in [(1, 400), (1, 404), (u32::MAX, 400)] {
         let refused = AtomicU32::new(0);
