@@ -3,7 +3,7 @@
 
 use std::ops::Range;
 
-use dhow_container_spec::{IdRange, UserNamespace, check_ranges};
+use dhow_container_spec::{IdMapError, IdRange, UserNamespace, check_ranges};
 
 use crate::{Engine, EngineError, PodSpec};
 
@@ -32,41 +32,78 @@ struct Kind {
 impl Engine {
     /// Chooses the ids of a container; whoever calls holds the lock until they are recorded.
     pub(crate) fn choose_ids(&self, auto: &AutoIds) -> Result<UserNamespace, EngineError> {
-        let taken = self.records.list()?;
-        let choose = |kind: Kind, fixed: &[IdRange]| {
-            let text = match fs_err::read_to_string(kind.file) {
-                Err(error) if error.kind() == std::io::ErrorKind::NotFound => String::new(),
-                text => text.map_err(EngineError::File)?,
-            };
-            let given = subordinate_ids(&text, &[OWNER]);
-            if given.is_empty() {
-                return Err(EngineError::Invalid(format!(
-                    "--userns auto: {} gives no ids to the user {OWNER}, from whose containers take theirs; add a line such as \
-                     {OWNER}:2147483648:1048576 there, or say which with --uidmap",
-                    kind.file
-                )));
+        match choose_both(auto, &self.records.list()?) {
+            // Of those that were to go when they ended some may be dead, with nobody left who removes them: then this does.
+            Err(Refusal::Ids(_)) => {
+                self.list()?;
+                Ok(choose_both(auto, &self.records.list()?)?)
             }
-            let taken = taken.iter().flat_map(|pod| ranges_of(pod, kind.of));
-            choose(given, taken, fixed, auto.size.unwrap_or(SIZE)).map_err(|lacking| match lacking {
-                Lacking::Ids => EngineError::Invalid(format!(
-                    "--userns auto: of the ids that {} gives the user {OWNER} too few are left; remove containers, give it more, or \
-                     take fewer (--userns auto:size=1024)",
-                    kind.file
-                )),
-                Lacking::Sense(error) => EngineError::Invalid(format!("--userns auto: {error}")),
-            })
-        };
-        let uids = Kind {
-            file: "/etc/subuid",
-            of: UserNamespace::uids,
-        };
-        let gids = Kind {
-            file: "/etc/subgid",
-            of: UserNamespace::gids,
-        };
-        let own = UserNamespace::new(choose(uids, &auto.uids)?, choose(gids, &auto.gids)?);
-        own.map_err(|error| EngineError::Invalid(format!("--userns auto: {error}")))
+            chosen => Ok(chosen?),
+        }
     }
+}
+
+/// Why there are no ids for a container.
+enum Refusal {
+    /// The file gives too few.
+    Ids(&'static str),
+    Other(EngineError),
+}
+
+impl From<Refusal> for EngineError {
+    fn from(refusal: Refusal) -> Self {
+        match refusal {
+            Refusal::Ids(file) => Self::Invalid(format!(
+                "--userns auto: of the ids that {file} gives the user {OWNER} too few are left; remove containers, give it more, or \
+                 take fewer (--userns auto:size=1024)"
+            )),
+            Refusal::Other(error) => error,
+        }
+    }
+}
+
+/// Users and groups that none of `taken` has.
+fn choose_both(auto: &AutoIds, taken: &[PodSpec]) -> Result<UserNamespace, Refusal> {
+    let uids = Kind {
+        file: "/etc/subuid",
+        of: UserNamespace::uids,
+    };
+    let gids = Kind {
+        file: "/etc/subgid",
+        of: UserNamespace::gids,
+    };
+    let uids = choose_kind(&uids, &auto.uids, auto.size, taken)?;
+    let gids = choose_kind(&gids, &auto.gids, auto.size, taken)?;
+    UserNamespace::new(uids, gids).map_err(|error| invalid(&error))
+}
+
+fn choose_kind(
+    kind: &Kind,
+    fixed: &[IdRange],
+    size: Option<u32>,
+    taken: &[PodSpec],
+) -> Result<Vec<IdRange>, Refusal> {
+    let file = kind.file;
+    let text = match fs_err::read_to_string(file) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => String::new(),
+        text => text.map_err(|error| Refusal::Other(EngineError::File(error)))?,
+    };
+    let given = subordinate_ids(&text, &[OWNER]);
+    if given.is_empty() {
+        return Err(Refusal::Other(EngineError::Invalid(format!(
+            "--userns auto: {file} gives no ids to the user {OWNER}, from whose containers take theirs; add a line such as \
+             {OWNER}:2147483648:1048576 there, or say which with --uidmap"
+        ))));
+    }
+    let taken = taken.iter().flat_map(|pod| ranges_of(pod, kind.of));
+    choose(given, taken, fixed, size.unwrap_or(SIZE)).map_err(|lacking| match lacking {
+        Lacking::Ids => Refusal::Ids(file),
+        Lacking::Sense(error) => invalid(&error),
+    })
+}
+
+fn invalid(error: &IdMapError) -> Refusal {
+    Refusal::Other(EngineError::Invalid(format!("--userns auto: {error}")))
 }
 
 /// The host's ids that a pod has.
@@ -85,7 +122,7 @@ fn span(first: u32, size: u32) -> Range<u64> {
 #[derive(Debug)]
 enum Lacking {
     Ids,
-    Sense(dhow_container_spec::IdMapError),
+    Sense(IdMapError),
 }
 
 /// The first ids of each range that a file such as /etc/subuid gives one of the owners (a user's name or number), and how many they are.
