@@ -4,11 +4,13 @@
 //! (`MOUNT_ATTR_IDMAP`), so that layers are shared by containers of all namespaces, and what a container writes is stored with the
 //! owners that it sees. The copy is attached only while the overlay is mounted, which holds copies of it of its own.
 
-use std::fs::File;
+use std::fs::{self, File};
+use std::io::ErrorKind;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::path::Path;
+use std::os::unix::fs::DirBuilderExt as _;
+use std::path::{Path, PathBuf};
 
-use rustix::fs::{CWD, Mode, OFlags};
+use rustix::fs::{AtFlags, CWD, Mode, OFlags, StatxFlags};
 use rustix::io::Errno;
 use rustix::mount::{MoveMountFlags, OpenTreeFlags, UnmountFlags};
 
@@ -26,14 +28,47 @@ pub struct MappedIds {
     pub group: u32,
 }
 
-/// A copy of a directory's mount, from that directory down, with other owners; attached nowhere yet.
-pub(crate) fn copy_of(directory: &Path, ids: &MappedIds) -> Result<OwnedFd, StoreError> {
-    let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
-    let mapped = rustix::mount::open_tree(CWD, directory, flags).and_then(|copy| {
-        dhow_sys::mount::set_id_map(copy.as_fd(), ids.namespace.as_fd(), false)?;
-        Ok(copy)
-    });
-    mapped.map_err(|errno| match errno {
+/// A copy of a directory's mount, from that directory down, with other owners; attached nowhere yet. Those of its directories `parts` that
+/// are mounts of their own are mapped too; no other mount below it is.
+pub(crate) fn copy_of(
+    directory: &Path,
+    parts: &[&str],
+    ids: &MappedIds,
+) -> Result<OwnedFd, StoreError> {
+    let mut flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
+    if !parts.is_empty() {
+        flags |= OpenTreeFlags::AT_RECURSIVE;
+    }
+    let copy = rustix::mount::open_tree(CWD, directory, flags).map_err(unmapped(directory))?;
+    map(copy.as_fd(), ids).map_err(unmapped(directory))?;
+    for part in parts {
+        map_part(copy.as_fd(), part, ids).map_err(unmapped(&directory.join(part)))?;
+    }
+    Ok(copy)
+}
+
+fn map(mount: BorrowedFd<'_>, ids: &MappedIds) -> rustix::io::Result<()> {
+    dhow_sys::mount::set_id_map(mount, ids.namespace.as_fd(), false)
+}
+
+/// Maps a directory's owners where it is a mount of its own.
+fn map_part(copy: BorrowedFd<'_>, part: &str, ids: &MappedIds) -> rustix::io::Result<()> {
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let root = rustix::fs::openat(copy, part, flags, Mode::empty())?;
+    let mount_of = |fd: BorrowedFd<'_>| {
+        let found = rustix::fs::statx(fd, c"", AtFlags::EMPTY_PATH, StatxFlags::MNT_ID);
+        found.map(|found| found.stx_mnt_id)
+    };
+    if mount_of(root.as_fd())? == mount_of(copy)? {
+        return Ok(());
+    }
+    map(root.as_fd(), ids)
+}
+
+/// The error of owners that cannot be mapped.
+fn unmapped(directory: &Path) -> impl FnOnce(Errno) -> StoreError {
+    let directory = directory.to_owned();
+    move |errno| match errno {
         Errno::NOSYS | Errno::INVAL | Errno::PERM => StoreError::Invalid(format!(
             "the kernel cannot map the owners of the files in {} ({}), which a container with a user namespace of its own takes: \
              it takes Linux 5.19 and a file system that can, such as ext4, xfs, btrfs or, since Linux 6.3, tmpfs; \
@@ -42,20 +77,32 @@ pub(crate) fn copy_of(directory: &Path, ids: &MappedIds) -> Result<OwnedFd, Stor
             std::io::Error::from(errno)
         )),
         _ => io("mapping the owners of the files in", directory)(errno),
-    })
+    }
 }
 
 /// The copy of a mount, attached to a directory as long as this lives.
-pub(crate) struct Attached<'a> {
-    at: &'a Path,
+pub(crate) struct Attached {
+    at: PathBuf,
     /// Its root.
     root: OwnedFd,
+    is_detached: bool,
 }
 
-impl<'a> Attached<'a> {
-    pub(crate) fn new(copy: OwnedFd, at: &'a Path) -> Result<Self, StoreError> {
-        attach(copy.as_fd(), at)?;
-        Ok(Self { at, root: copy })
+impl Attached {
+    /// Attaches it to a directory that nothing else is kept in and nobody empties: what is seen there is the whole store.
+    pub(crate) fn new(copy: OwnedFd, at: PathBuf) -> Result<Self, StoreError> {
+        match fs::DirBuilder::new().mode(0o700).create(&at) {
+            Err(error) if error.kind() != ErrorKind::AlreadyExists => {
+                return Err(io("making", at)(error));
+            }
+            _ => {}
+        }
+        attach(copy.as_fd(), &at)?;
+        Ok(Self {
+            at,
+            root: copy,
+            is_detached: false,
+        })
     }
 
     /// A directory in it.
@@ -64,13 +111,25 @@ impl<'a> Attached<'a> {
         let opened = rustix::fs::openat(&self.root, name, flags, Mode::empty());
         opened.map(File::from).map_err(io("opening", name))
     }
+
+    /// Takes it away.
+    pub(crate) fn detach(mut self) -> Result<(), StoreError> {
+        self.is_detached = true;
+        unmount(&self.at).map_err(io("unmounting", &self.at))
+    }
 }
 
-impl Drop for Attached<'_> {
+impl Drop for Attached {
     fn drop(&mut self) {
-        // Where it stays it is seen by nobody but this container's monitor, and goes with that.
-        let _ = rustix::mount::unmount(self.at, UnmountFlags::DETACH | UnmountFlags::NOFOLLOW);
+        if !self.is_detached {
+            // The first error is the one to tell. Where it stays, it goes with this mount namespace.
+            let _ = unmount(&self.at);
+        }
     }
+}
+
+fn unmount(at: &Path) -> rustix::io::Result<()> {
+    rustix::mount::unmount(at, UnmountFlags::DETACH | UnmountFlags::NOFOLLOW)
 }
 
 /// Attaches a mount to a directory.

@@ -23,6 +23,8 @@ const OPTIONS: usize = 4095;
 const BUSY: Duration = Duration::from_secs(10);
 /// How many layers the kernel stacks (OVL_MAX_STACK).
 pub(crate) const DEEPEST: usize = 500;
+/// Where the store is seen with mapped owners, in the mount namespace of who mounts an overlay.
+const MAPPED: &str = "mapped";
 
 /// Puts the calling thread into a mount namespace of its own, from which no mount gets out; done once, before other threads
 /// start. What is mounted afterwards is gone with the process and whatever it started.
@@ -45,24 +47,28 @@ pub(crate) struct Overlay<'a> {
     pub(crate) target: &'a Path,
     /// Nothing of it has to outlive a crash of the machine, so that unmounting need not wait for the disk.
     pub(crate) volatile: bool,
-    /// Whose files are mapped, and a directory that the store's copy for that may hide meanwhile.
-    pub(crate) ids: Option<(&'a MappedIds, &'a Path)>,
+    /// Whose files are mapped.
+    pub(crate) ids: Option<&'a MappedIds>,
 }
 
 impl Store {
     /// Mounts an overlay in the calling thread's mount namespace.
     pub(crate) fn mount_overlay(&self, overlay: &Overlay<'_>) -> Result<(), StoreError> {
         check_depth(overlay.lowers.len())?;
-        let attached = match overlay.ids {
-            Some((ids, at)) => Some(Attached::new(copy_of(&self.path(""), ids)?, at)?),
-            None => None,
-        };
         let path = self.path("trees");
-        let trees = match &attached {
-            Some(copy) => copy.open("trees")?,
-            None => File::open(&path).map_err(io("opening", &path))?,
+        let Some(ids) = overlay.ids else {
+            let trees = File::open(&path).map_err(io("opening", &path))?;
+            return self.mount_parts(overlay, &trees);
         };
-        let ids = overlay.ids.map(|(ids, _)| ids);
+        let copy = copy_of(self.root(), &["trees", "containers"], ids)?;
+        let attached = Attached::new(copy, self.path(MAPPED))?;
+        self.mount_parts(overlay, &attached.open("trees")?)?;
+        attached.detach()
+    }
+
+    /// Mounts an overlay whose parts are named from `trees`.
+    fn mount_parts(&self, overlay: &Overlay<'_>, trees: &File) -> Result<(), StoreError> {
+        let ids = overlay.ids;
         let lowers = self.seen(&overlay.lowers)?.iter();
         let lowers = lowers.map(|lower| format!("{lower}/fs"));
         let named = Parts {
@@ -72,14 +78,14 @@ impl Store {
         };
         let options = self.options(&named, overlay.volatile);
         if options.len() <= OPTIONS {
-            return mount_from(&trees, &options, overlay.target, ids);
+            return mount_from(trees, &options, overlay.target, ids);
         }
         // Names of so many layers are too long for the page; those of descriptors are not, so they are named by those.
         let mut opened = Vec::new();
         let mut open = |part: &String| {
             let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
-            let opening = rustix::fs::openat(&trees, part.as_str(), flags, Mode::empty());
-            let descriptor = opening.map_err(io("opening", path.join(part)))?;
+            let opening = rustix::fs::openat(trees, part.as_str(), flags, Mode::empty());
+            let descriptor = opening.map_err(io("opening", self.path("trees").join(part)))?;
             let name = descriptor.as_raw_fd().to_string();
             opened.push(descriptor);
             Ok(name)

@@ -1,29 +1,32 @@
 //! Removal of trees, however deep.
 
+use std::ffi::OsStr;
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd as _, BorrowedFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt as _;
 
-use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags};
+use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, ResolveFlags};
 use rustix::io::Errno;
 
 /// So many directories are held open at once; what lies deeper is moved up first.
 const DEPTH: usize = 100;
 
-/// Removes `name` in `parent` with all that lies in it; nothing happens where there is none. No link is followed.
+/// Removes `name` in `parent` with all that lies in it; nothing happens where there is none. No link is followed, and what is
+/// mounted there stays: it belongs to somebody else.
 ///
 /// # Errors
-/// When something cannot be removed.
+/// When something cannot be removed, such as a mount, which the error names.
 pub fn remove_tree(parent: BorrowedFd<'_>, name: &[u8]) -> io::Result<()> {
     match rustix::fs::unlinkat(parent, name, AtFlags::empty()) {
         Ok(()) | Err(Errno::NOENT) => return Ok(()),
         Err(Errno::ISDIR | Errno::PERM) => {}
-        Err(error) => return Err(error.into()),
+        Err(error) => return Err(refused(parent, name, error)),
     }
     let top = open(parent, name)?;
     let mut moved = 0;
     empty(&top, &top, DEPTH, &mut moved)?;
-    rustix::fs::unlinkat(parent, name, AtFlags::REMOVEDIR)?;
-    Ok(())
+    rustix::fs::unlinkat(parent, name, AtFlags::REMOVEDIR)
+        .map_err(|error| refused(parent, name, error))
 }
 
 fn empty(top: &OwnedFd, directory: &OwnedFd, depth: usize, moved: &mut u64) -> io::Result<()> {
@@ -57,13 +60,13 @@ fn remove_entry(
         match rustix::fs::unlinkat(directory, name, AtFlags::empty()) {
             Ok(()) | Err(Errno::NOENT) => return Ok(()),
             Err(Errno::ISDIR) => {}
-            Err(error) => return Err(error.into()),
+            Err(error) => return Err(refused(directory.as_fd(), name, error)),
         }
     }
     match rustix::fs::unlinkat(directory, name, AtFlags::REMOVEDIR) {
         Ok(()) => return Ok(()),
         Err(Errno::NOTEMPTY | Errno::EXIST) => {}
-        Err(error) => return Err(error.into()),
+        Err(error) => return Err(refused(directory.as_fd(), name, error)),
     }
     if depth == 0 {
         *moved += 1;
@@ -78,15 +81,39 @@ fn remove_entry(
 }
 
 fn open(parent: BorrowedFd<'_>, name: &[u8]) -> io::Result<OwnedFd> {
-    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    match rustix::fs::openat(parent, name, flags, Mode::empty()) {
+    match open_here(parent, name) {
         Err(Errno::ACCESS) => {
             // A directory that its owner may not read; who is not root has to open it up first.
             rustix::fs::chmodat(parent, name, Mode::RWXU, AtFlags::empty())?;
-            Ok(rustix::fs::openat(parent, name, flags, Mode::empty())?)
+            open_here(parent, name)
         }
-        other => Ok(other?),
+        other => other,
     }
+    .map_err(|error| refused(parent, name, error))
+}
+
+/// Opens a directory that is on the same mount as `parent`.
+fn open_here(parent: BorrowedFd<'_>, name: &[u8]) -> rustix::io::Result<OwnedFd> {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    match rustix::fs::openat2(parent, name, flags, Mode::empty(), ResolveFlags::NO_XDEV) {
+        // Before Linux 5.6.
+        Err(Errno::NOSYS) => rustix::fs::openat(parent, name, flags, Mode::empty()),
+        opened => opened,
+    }
+}
+
+/// The error of an entry that cannot be removed; where it is a mount, that is said.
+fn refused(parent: BorrowedFd<'_>, name: &[u8], error: Errno) -> io::Error {
+    if !matches!(error, Errno::XDEV | Errno::BUSY) {
+        return error.into();
+    }
+    let directory = std::fs::read_link(format!("/proc/self/fd/{}", parent.as_raw_fd()));
+    let mount = directory.unwrap_or_default().join(OsStr::from_bytes(name));
+    let said = format!(
+        "something is mounted on {}; unmount it first",
+        mount.display()
+    );
+    io::Error::new(io::Error::from(error).kind(), said)
 }
 
 #[cfg(test)]

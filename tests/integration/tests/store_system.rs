@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use dhow_integration_tests::Sandbox;
+use dhow_integration_tests::{Enclosure, Sandbox, program, ran, until};
 
 fn only_one_in(sandbox: &Sandbox, directory: &str) -> PathBuf {
     let mut entries = fs_err::read_dir(sandbox.path("root").join(directory)).expect("list");
@@ -72,4 +72,42 @@ fn a_changed_tree_is_found_and_made_again_from_its_blob() {
     // The next use makes it again.
     sandbox.dhow(["load", "-q", "-i", archive]).ok();
     assert_eq!(sandbox.dhow(["system", "check"]).ok(), "0 damaged, 0 left");
+}
+
+#[test]
+fn a_removal_stops_at_what_is_mounted() {
+    let sandbox = Sandbox::new();
+    sandbox.import_busybox();
+    let create = ["run", "--name", "web", "busybox", "mkdir", "-p", "/a/b"];
+    sandbox.dhow(create).ok();
+    let upper = only_one_in(&sandbox, "containers").join("upper");
+    let kept = sandbox.write("kept/file", "kept");
+    let kept = kept.parent().expect("a directory");
+    let enclosure = Enclosure::new(&sandbox.path(""));
+    let remove = || {
+        let mut command = enclosure.command(program("dhow"));
+        command
+            .env("DHOW_ROOT", sandbox.path("root"))
+            .env("DHOW_STATE", sandbox.path("state"))
+            .args(["rm", "web"]);
+        ran(command, b"")
+    };
+    // In place of the tree, and within it.
+    for mount in [upper.clone(), upper.join("a/b")] {
+        let (mount, kept) = (mount.display(), kept.display());
+        let bound = enclosure.shell(&format!("mount --bind {kept} {mount}"));
+        assert_eq!(bound.status, 0, "{bound:?}");
+        let said = remove().fails(1);
+        assert!(
+            said.contains(&format!("something is mounted on {mount}")),
+            "{said}"
+        );
+        let seen = enclosure.shell(&format!("cat {mount}/file && umount {mount}"));
+        assert_eq!(seen.ok(), "kept");
+    }
+    remove().ok();
+    assert!(!upper.exists());
+    drop(enclosure);
+    until("the machine is gone", || sandbox.processes().is_empty());
+    sandbox.nothing_is_left(&[]);
 }
