@@ -10,7 +10,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{AtFlags, CWD, Mode, OFlags, StatxFlags};
+use rustix::fs::{CWD, Mode, OFlags};
 use rustix::io::Errno;
 use rustix::mount::{MoveMountFlags, OpenTreeFlags, UnmountFlags};
 
@@ -28,41 +28,14 @@ pub struct MappedIds {
     pub group: u32,
 }
 
-/// A copy of a directory's mount, from that directory down, with other owners; attached nowhere yet. Those of its directories `parts` that
-/// are mounts of their own are mapped too; no other mount below it is.
-pub(crate) fn copy_of(
-    directory: &Path,
-    parts: &[&str],
-    ids: &MappedIds,
-) -> Result<OwnedFd, StoreError> {
-    let mut flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
-    if !parts.is_empty() {
-        flags |= OpenTreeFlags::AT_RECURSIVE;
-    }
-    let copy = rustix::mount::open_tree(CWD, directory, flags).map_err(unmapped(directory))?;
-    map(copy.as_fd(), ids).map_err(unmapped(directory))?;
-    for part in parts {
-        map_part(copy.as_fd(), part, ids).map_err(unmapped(&directory.join(part)))?;
-    }
-    Ok(copy)
-}
-
-fn map(mount: BorrowedFd<'_>, ids: &MappedIds) -> rustix::io::Result<()> {
-    dhow_sys::mount::set_id_map(mount, ids.namespace.as_fd(), false)
-}
-
-/// Maps a directory's owners where it is a mount of its own.
-fn map_part(copy: BorrowedFd<'_>, part: &str, ids: &MappedIds) -> rustix::io::Result<()> {
-    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
-    let root = rustix::fs::openat(copy, part, flags, Mode::empty())?;
-    let mount_of = |fd: BorrowedFd<'_>| {
-        let found = rustix::fs::statx(fd, c"", AtFlags::EMPTY_PATH, StatxFlags::MNT_ID);
-        found.map(|found| found.stx_mnt_id)
-    };
-    if mount_of(root.as_fd())? == mount_of(copy)? {
-        return Ok(());
-    }
-    map(root.as_fd(), ids)
+/// A copy of a directory's mount, from that directory down, with other owners; attached nowhere yet.
+pub(crate) fn copy_of(directory: &Path, ids: &MappedIds) -> Result<OwnedFd, StoreError> {
+    let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
+    let mapped = rustix::mount::open_tree(CWD, directory, flags).and_then(|copy| {
+        dhow_sys::mount::set_id_map(copy.as_fd(), ids.namespace.as_fd(), false)?;
+        Ok(copy)
+    });
+    mapped.map_err(unmapped(directory))
 }
 
 /// The error of owners that cannot be mapped.

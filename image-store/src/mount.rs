@@ -60,7 +60,7 @@ impl Store {
             let trees = File::open(&path).map_err(io("opening", &path))?;
             return self.mount_parts(overlay, &trees);
         };
-        let copy = copy_of(self.root(), &["trees", "containers"], ids)?;
+        let copy = copy_of(self.root(), ids)?;
         let attached = Attached::new(copy, self.path(MAPPED))?;
         self.mount_parts(overlay, &attached.open("trees")?)?;
         attached.detach()

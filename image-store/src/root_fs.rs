@@ -219,7 +219,7 @@ impl RootFs {
         let container = self.store.container(&self.owner);
         if self.uses.trees.is_empty() {
             if let Some(ids) = ids {
-                return attach(copy_of(&self.upper, &[], ids)?.as_fd(), target);
+                return attach(copy_of(&self.upper, ids)?.as_fd(), target);
             }
             return rustix::mount::mount_bind(&self.upper, target)
                 .map_err(io("mounting on", target));

@@ -7,6 +7,18 @@ use dhow_runtime::plan::{Announce, Carrier, CreateRequest, InitPlan, ProcessRequ
 use dhow_runtime::spec::{Bundle, SpecError, parse};
 use serde_json::{Value, json};
 
+/// The bundle's process as one that `exec` adds.
+fn asked(bundle: &Bundle) -> ProcessRequest<'_> {
+    ProcessRequest {
+        process: bundle.process().expect("a process"),
+        linux: bundle.linux(),
+        preserve_fds: 0,
+        waits: false,
+        make_cwd: false,
+        start_hooks: 0,
+    }
+}
+
 fn bundle(config: &Value) -> Bundle {
     let text = config.to_string().into_bytes();
     Bundle {
@@ -155,14 +167,7 @@ fn what_takes_the_hosts_root_is_done_outside_of_a_user_namespace() {
         );
     }
     let bundle = bundle(&config);
-    let request = ProcessRequest {
-        process: bundle.process().unwrap(),
-        linux: bundle.linux(),
-        preserve_fds: 0,
-        waits: false,
-        make_cwd: false,
-        start_hooks: 0,
-    };
+    let request = asked(&bundle);
     let user = dhow_sys::namespace::USER;
     let entered = InitPlan::exec(&request, user, Announce::default(), None).unwrap();
     let of_init = names(&entered, Carrier::Init);
@@ -219,12 +224,8 @@ fn a_parameter_of_the_hosts_is_refused() {
 fn exec_waits_for_nobody_and_mounts_nothing() {
     let bundle = bundle(&template(None));
     let request = ProcessRequest {
-        process: bundle.process().unwrap(),
-        linux: bundle.linux(),
         preserve_fds: 2,
-        waits: false,
-        make_cwd: false,
-        start_hooks: 0,
+        ..asked(&bundle)
     };
     let plan = InitPlan::exec(&request, 0, Announce::default(), Some("_ses.c".to_owned())).unwrap();
     // The container cannot see who enters it, only who was made inside.
@@ -388,14 +389,7 @@ fn exec_keeps_to_processors_before_and_after_the_cgroup() {
     let mut config = template(None);
     config["process"]["execCPUAffinity"] = json!({"initial": "0", "final": "0-1"});
     let bundle = bundle(&config);
-    let request = ProcessRequest {
-        process: bundle.process().unwrap(),
-        linux: bundle.linux(),
-        preserve_fds: 0,
-        waits: false,
-        make_cwd: false,
-        start_hooks: 0,
-    };
+    let request = asked(&bundle);
     let exec = InitPlan::exec(&request, 0, Announce::default(), Some("_ses.c".to_owned())).unwrap();
     assert_order(&names(&exec, Carrier::Parent), &["SetCpuAffinity", "Clone"]);
     assert_order(

@@ -70,16 +70,8 @@ pub fn clone_process(options: &CloneOptions<'_>) -> Result<Cloned> {
     };
     // SAFETY: neither CLONE_VM nor CLONE_THREAD is set, so the child has its own copy of all memory and goes on on its
     // own copy of this stack; there is one thread (checked above), so no lock is held by a thread that the copy lacks.
-    // `args` lives through the call and its size is the one given; `pidfd` is written by the kernel before it returns.
-    let answer = unsafe {
-        libc::syscall(
-            libc::SYS_clone3,
-            std::ptr::from_ref(&args),
-            size_of::<libc::clone_args>(),
-        )
-    };
-    let pid = crate::check(answer)?;
-    match Pid::from_raw(pid as i32) {
+    // `pidfd` is written by the kernel before it returns.
+    match unsafe { clone3(&args) }? {
         None => Ok(Cloned::Child),
         Some(pid) => Ok(Cloned::Parent {
             pid,
@@ -87,6 +79,22 @@ pub fn clone_process(options: &CloneOptions<'_>) -> Result<Cloned> {
             pidfd: unsafe { OwnedFd::from_raw_fd(pidfd) },
         }),
     }
+}
+
+/// clone3(2): the child's pid, and nothing in the child.
+///
+/// # Safety
+/// As that call's: what `args` points to lives through it, and the child does only what a copy of the calling thread may.
+pub(crate) unsafe fn clone3(args: &libc::clone_args) -> rustix::io::Result<Option<Pid>> {
+    // SAFETY: by the caller's contract; the size is that of `args`.
+    let answer = unsafe {
+        libc::syscall(
+            libc::SYS_clone3,
+            std::ptr::from_ref(args),
+            size_of::<libc::clone_args>(),
+        )
+    };
+    crate::check(answer).map(|pid| Pid::from_raw(pid as i32))
 }
 
 /// Whether the calling process has one thread. Where /proc does not say, it is taken to have.

@@ -5,6 +5,8 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use rustix::io::Result;
 use rustix::process::{Pid, WaitId, WaitIdOptions};
 
+use crate::clone::clone3;
+
 /// Calls `meanwhile` with a process that is in a user namespace of its own, not mapped yet, and does nothing; it is gone afterwards. The
 /// namespace stays while somebody holds a descriptor of it. The caller may have any number of threads.
 ///
@@ -20,16 +22,8 @@ pub fn with_new<T>(meanwhile: impl FnOnce(Pid) -> T) -> Result<T> {
     args.pidfd = std::ptr::from_mut(&mut pidfd) as u64;
     args.exit_signal = libc::SIGCHLD as u64;
     // SAFETY: the child has its own copy of all memory and, of several threads, goes on alone; it calls nothing but `wait_for_end`,
-    // which takes no lock. `args` lives through the call and its size is the one given; `pidfd` is written before it returns.
-    let answer = unsafe {
-        libc::syscall(
-            libc::SYS_clone3,
-            std::ptr::from_ref(&args),
-            size_of::<libc::clone_args>(),
-        )
-    };
-    let pid = crate::check(answer)?;
-    let Some(pid) = Pid::from_raw(pid as i32) else {
+    // which takes no lock. `pidfd` is written before the call returns.
+    let Some(pid) = unsafe { clone3(&args) }? else {
         wait_for_end(end.as_fd(), held.as_fd())
     };
     // SAFETY: CLONE_PIDFD made this descriptor for us and nobody else has it.

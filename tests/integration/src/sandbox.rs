@@ -82,6 +82,19 @@ impl Default for Sandbox {
 }
 
 impl Sandbox {
+    /// Where its store has the blob with these bytes.
+    pub fn blob(&self, content: &[u8]) -> PathBuf {
+        self.path("root/blobs")
+            .join(crate::registry::sha256(content).replace(':', "/"))
+    }
+
+    /// Asserts that all of its store is what it should be.
+    #[track_caller]
+    pub fn assert_whole(&self) {
+        let checked = self.dhow(["system", "check"]).ok();
+        assert_eq!(checked, "0 damaged, 0 left");
+    }
+
     /// A new, empty place.
     ///
     /// # Panics

@@ -1,8 +1,6 @@
 //! Views of stores (`dhow registry serve --images`): what the store has dropped comes back for who pulls it, whole indexes are served, and
 //! no view is taken for a registry that keeps what it serves.
 
-use std::path::PathBuf;
-
 use dhow_integration_tests::registry::{INDEX, MANIFEST, Registry, noise, sha256, tar};
 use dhow_integration_tests::{ClosedPort, Sandbox};
 use serde_json::Value;
@@ -10,18 +8,6 @@ use serde_json::Value;
 fn layers() -> Vec<Vec<u8>> {
     let file = |at: u64| tar(&format!("file{at}"), &noise(at + 70, 200_000));
     (0..3).map(file).collect()
-}
-
-fn blob(sandbox: &Sandbox, content: &[u8]) -> PathBuf {
-    let digest = sha256(content);
-    let hex = digest.strip_prefix("sha256:").expect("sha256");
-    sandbox.path("root/blobs/sha256").join(hex)
-}
-
-#[track_caller]
-fn whole(sandbox: &Sandbox) {
-    let checked = sandbox.dhow(["system", "check"]).ok();
-    assert_eq!(checked, "0 damaged, 0 left");
 }
 
 #[track_caller]
@@ -53,17 +39,17 @@ fn what_the_store_has_dropped_comes_back_for_who_pulls_it() {
         head.expect(200).header("content-length"),
         first.len().to_string()
     );
-    assert!(!blob(view.sandbox(), first).exists());
+    assert!(!view.sandbox().blob(first).exists());
     let range = [("Range", "bytes=1000-1999")];
     let part = view.ask("GET", &path, &range, b"");
     assert!(part.expect(206).body == first[1000..2000]);
-    assert!(blob(view.sandbox(), first).exists());
+    assert!(view.sandbox().blob(first).exists());
     let other = Sandbox::new();
     let name = format!("{}/team/app:1", view.address());
     other.dhow(["pull", "-q", &name]).ok();
-    assert!(layers().iter().all(|layer| blob(&other, layer).exists()));
-    whole(&other);
-    whole(view.sandbox());
+    assert!(layers().iter().all(|layer| other.blob(layer).exists()));
+    other.assert_whole();
+    view.sandbox().assert_whole();
 
     // What the registry has no more is unknown here, too, and where it cannot be asked that is said.
     view.restart_with(&["--images"]);
@@ -104,7 +90,7 @@ fn views_do_not_look_for_blobs_with_each_other() {
     for method in ["HEAD", "GET"] {
         view.ask(method, &path, &by_view, b"").expect(404);
     }
-    assert!(!blob(view.sandbox(), layer).exists());
+    assert!(!view.sandbox().blob(layer).exists());
     // A store whose note leads to its own view, which has taken the address of a registry, comes to an end with that.
     let hex = sha256(layer).replace(':', "-");
     let note = view.sandbox().path("root/locations").join(hex);
@@ -170,7 +156,7 @@ fn a_view_is_no_reason_to_drop_what_it_shows() {
     drops(sandbox, 0);
     drops(second.sandbox(), 0);
     for store in [sandbox, second.sandbox()] {
-        whole(store);
+        store.assert_whole();
         // All bytes are at hand.
         store.dhow(["save", "-o", "/dev/null", "team/app:1"]).ok();
         assert_eq!(notes(store), Vec::<String>::new());
@@ -237,13 +223,13 @@ fn images_for_several_platforms_are_served_as_a_whole() {
     let format = "{{.Architecture}} {{.Index.digest}}";
     let shown = other.dhow(["inspect", "-f", format, &name]).ok();
     assert_eq!(shown, format!("amd64 {digest}"));
-    whole(&other);
+    other.assert_whole();
 
     // Where a platform's only blob is gone, the one that is run is what there is.
-    fs_err::remove_file(blob(view.sandbox(), &layer("s390x"))).expect("remove");
+    fs_err::remove_file(view.sandbox().blob(&layer("s390x"))).expect("remove");
     let served = get("/v2/team/app/manifests/1");
     assert_eq!(served.expect(200).header("content-type"), MANIFEST);
     let third = Sandbox::new();
     third.dhow(["pull", "-q", &name]).ok();
-    whole(&third);
+    third.assert_whole();
 }

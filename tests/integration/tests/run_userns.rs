@@ -480,29 +480,6 @@ fn the_ids_of_the_dead_are_chosen_again() {
 }
 
 #[test]
-fn parts_of_the_store_may_be_mounts_of_their_own() {
-    let sandbox = with_busybox();
-    let enclosure = Enclosure::new(&sandbox.path(""));
-    // And one that is not needed may be of a kind whose owners cannot be mapped.
-    let mounts = "for part in trees containers; do mount --bind $part $part; done; \
-                  mkdir -p volumes/v && mount -t ramfs ramfs volumes/v";
-    let script = format!("cd {} && {mounts}", sandbox.path("root").display());
-    assert_eq!(enclosure.shell(&script).status, 0);
-    let look = "stat -c %u:%g /bin/busybox; touch /new; stat -c %u:%g /new";
-    let args = [
-        "run", "--name", "web", "--uidmap", MAP, "busybox", "sh", "-c", look,
-    ];
-    let seen = dhow_on(&enclosure, &sandbox, &args).ok();
-    assert_eq!(seen, "0:0\n0:0");
-    let written = upper(&sandbox, "web").join("new").metadata().unwrap();
-    assert_eq!((written.uid(), written.gid()), (0, 0));
-    dhow_on(&enclosure, &sandbox, &["rm", "web"]).ok();
-    drop(enclosure);
-    until("the machine is gone", || sandbox.processes().is_empty());
-    sandbox.nothing_is_left(&[]);
-}
-
-#[test]
 fn what_the_machine_does_not_have_is_said() {
     let sandbox = with_busybox();
     let enclosure = machine(&sandbox, "somebody:100000:65536\n");

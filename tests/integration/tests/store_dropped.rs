@@ -37,18 +37,6 @@ fn entries(sandbox: &Sandbox, directory: &str) -> Vec<PathBuf> {
         .collect()
 }
 
-fn blob(sandbox: &Sandbox, content: &[u8]) -> PathBuf {
-    let digest = sha256(content);
-    let hex = digest.strip_prefix("sha256:").expect("sha256");
-    sandbox.path("root/blobs/sha256").join(hex)
-}
-
-#[track_caller]
-fn whole(sandbox: &Sandbox) {
-    let checked = sandbox.dhow(["system", "check"]).ok();
-    assert_eq!(checked, "0 damaged, 0 left");
-}
-
 fn drop_blobs(sandbox: &Sandbox) -> String {
     sandbox.dhow(["image", "prune", "--blobs", "-f"]).ok()
 }
@@ -71,7 +59,7 @@ fn what_a_registry_has_is_dropped_and_comes_back_bit_for_bit() {
     );
     // The manifest and the config stay.
     assert_eq!(entries(&sandbox, "blobs/sha256").len(), 2);
-    whole(&sandbox);
+    sandbox.assert_whole();
     let shown = sandbox.dhow(["system", "df"]).ok();
     assert!(
         shown.contains("3 compressed blobs of layers not kept here"),
@@ -94,7 +82,7 @@ fn what_a_registry_has_is_dropped_and_comes_back_bit_for_bit() {
     let beside = format!("{}/team/beside:1", home.address());
     sandbox.dhow(["tag", &name, &beside]).ok();
     sandbox.dhow(["push", "-q", &beside]).ok();
-    assert!(!blob(&sandbox, &layers()[0]).exists());
+    assert!(!sandbox.blob(&layers()[0]).exists());
     // Another one gets them from the first.
     let elsewhere = format!("{}/copy:1", other.address());
     sandbox.dhow(["tag", &name, &elsewhere]).ok();
@@ -103,9 +91,9 @@ fn what_a_registry_has_is_dropped_and_comes_back_bit_for_bit() {
     for layer in layers() {
         let path = format!("/v2/copy/blobs/{}", sha256(&layer));
         assert!(other.get(&path).expect(200).body == layer);
-        assert!(blob(&sandbox, &layer).exists());
+        assert!(sandbox.blob(&layer).exists());
     }
-    whole(&sandbox);
+    sandbox.assert_whole();
     // An archive needs them, too.
     drop_blobs(&sandbox);
     let archive = sandbox.path("app.oci");
@@ -113,8 +101,8 @@ fn what_a_registry_has_is_dropped_and_comes_back_bit_for_bit() {
     sandbox.dhow(["save", "-o", archive, &name]).ok();
     let reader = Sandbox::new();
     reader.dhow(["load", "-q", "-i", archive]).ok();
-    assert!(layers().iter().all(|layer| blob(&reader, layer).exists()));
-    whole(&reader);
+    assert!(layers().iter().all(|layer| reader.blob(layer).exists()));
+    reader.assert_whole();
     // So does a layout.
     drop_blobs(&sandbox);
     let layout = sandbox.path("layout");
@@ -128,7 +116,7 @@ fn what_a_registry_has_is_dropped_and_comes_back_bit_for_bit() {
     // Who has the bytes at hand gives them back.
     drop_blobs(&sandbox);
     sandbox.dhow(["load", "-q", "-i", archive]).ok();
-    assert!(layers().iter().all(|layer| blob(&sandbox, layer).exists()));
+    assert!(layers().iter().all(|layer| sandbox.blob(layer).exists()));
 }
 
 #[test]
@@ -150,7 +138,7 @@ fn what_is_built_on_a_dropped_image_is_pushed_with_its_blobs() {
         let path = format!("/v2/built/blobs/{}", sha256(&layer));
         assert!(other.get(&path).expect(200).body == layer);
     }
-    whole(&sandbox);
+    sandbox.assert_whole();
     // A tree that was taken out is made again from a blob that comes back, though no registry has the image by this name.
     sandbox.dhow(["tag", &built, "only.here:1"]).ok();
     drop_blobs(&sandbox);
@@ -161,8 +149,8 @@ fn what_is_built_on_a_dropped_image_is_pushed_with_its_blobs() {
         }
     }
     sandbox.dhow(["create", "only.here:1", "/new"]).ok();
-    assert!(blob(&sandbox, &layers()[1]).exists());
-    whole(&sandbox);
+    assert!(sandbox.blob(&layers()[1]).exists());
+    sandbox.assert_whole();
 }
 
 #[test]
@@ -175,8 +163,8 @@ fn a_copy_within_the_store_needs_no_blobs() {
     copied.ok();
     let id = |name: &str| sandbox.dhow(["inspect", "--format", "{{.Id}}", name]).ok();
     assert_eq!(id("again:1"), id(&name));
-    assert!(layers().iter().all(|layer| !blob(&sandbox, layer).exists()));
-    whole(&sandbox);
+    assert!(layers().iter().all(|layer| !sandbox.blob(layer).exists()));
+    sandbox.assert_whole();
 }
 
 #[test]
@@ -200,7 +188,7 @@ fn what_no_registry_has_any_more_is_named() {
     let error = save(&sandbox).fails(125);
     assert!(error.contains("no registry answers"), "{error}");
     // What was dropped is no damage, wherever the registry is.
-    whole(&sandbox);
+    sandbox.assert_whole();
 }
 
 #[test]
@@ -253,7 +241,7 @@ fn mended_by_pull(sandbox: &Sandbox, name: &str) -> Ran {
         "{ran:?}"
     );
     assert_eq!(ran.status, 0, "{ran:?}");
-    whole(sandbox);
+    sandbox.assert_whole();
     ran
 }
 
@@ -275,10 +263,10 @@ fn a_pull_mends_what_is_missing_or_cut_off() {
     fs_err::remove_dir_all(tree).expect("remove");
     mended_by_pull(&sandbox, &name);
     // A blob of the wrong size is fetched again.
-    truncate(&blob(&sandbox, first));
+    truncate(&sandbox.blob(first));
     mended_by_pull(&sandbox, &name);
     // Both at once, and all at once.
-    truncate(&blob(&sandbox, first));
+    truncate(&sandbox.blob(first));
     for tree in entries(&sandbox, "trees") {
         fs_err::remove_dir_all(tree).expect("remove");
     }
@@ -286,14 +274,14 @@ fn a_pull_mends_what_is_missing_or_cut_off() {
     // A blob with other bytes is found bad when its tree is to be made.
     let mut bytes = first.clone();
     bytes[1000] ^= 1;
-    fs_err::write(blob(&sandbox, first), bytes).expect("write");
+    fs_err::write(sandbox.blob(first), bytes).expect("write");
     for record in entries(&sandbox, "layers") {
         fs_err::remove_file(record).expect("remove");
     }
     mended_by_pull(&sandbox, &name);
     // The documents.
     for layer in layers() {
-        assert!(blob(&sandbox, &layer).exists());
+        assert!(sandbox.blob(&layer).exists());
     }
     for path in entries(&sandbox, "blobs/sha256") {
         if fs_err::metadata(&path).expect("metadata").len() < 10_000 {
@@ -347,7 +335,7 @@ fn a_damaged_tree_is_replaced_and_whom_it_carries_is_not_disturbed() {
         sandbox.dhow(["exec", "old", "cat", "/etc/passwd"]).ok(),
         "changed"
     );
-    whole(&sandbox);
+    sandbox.assert_whole();
     sandbox.dhow(["rm", "-f", "old"]).ok();
     sandbox.dhow(["system", "prune", "-f"]).ok();
     assert_eq!(entries(&sandbox, "trees").len(), 1);
@@ -379,7 +367,7 @@ fn an_image_that_is_mended_keeps_its_other_platforms() {
         sandbox.path("root/blobs/sha256").join(hex)
     };
     let manifests = parsed["manifests"].as_array().expect("manifests");
-    let mut parts = vec![blob(&sandbox, &index), blob(&sandbox, &image("s390x")[1])];
+    let mut parts = vec![sandbox.blob(&index), sandbox.blob(&image("s390x")[1])];
     for manifest in manifests {
         let path = of_digest(&manifest["digest"]);
         let bytes = fs_err::read(&path).expect("a manifest");
@@ -420,5 +408,5 @@ fn an_image_that_is_mended_keeps_its_other_platforms() {
         fs_err::remove_dir_all(tree).expect("remove");
     }
     sandbox.dhow(["pull", "-q", "--all-platforms", &name]).ok();
-    whole(&sandbox);
+    sandbox.assert_whole();
 }
