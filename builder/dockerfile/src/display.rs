@@ -2,7 +2,7 @@
 
 use std::fmt::{self, Display, Formatter};
 
-use crate::lines::is_command_with_documents;
+use crate::lines::{continued, is_command_with_documents};
 use crate::{
     Add, ArgDeclaration, CommandLine, Copy, Dockerfile, From, Instruction, InstructionKind, Pair,
     Run, RunNetwork, Transfer, Word,
@@ -19,17 +19,29 @@ impl Display for Dockerfile {
         if self.directives.escape != '\\' {
             writeln!(f, "# escape={}", self.directives.escape)?;
         }
+        let escape = self.directives.escape;
         for arg in &self.args {
-            writeln!(f, "ARG {arg}")?;
+            line(f, format!("ARG {arg}"), escape)?;
         }
         for stage in &self.stages {
-            writeln!(f, "{}", stage.from)?;
+            line(f, stage.from.to_string(), escape)?;
             for instruction in &stage.instructions {
-                writeln!(f, "{instruction}")?;
+                line(f, instruction.to_string(), escape)?;
             }
         }
         Ok(())
     }
+}
+
+/// Writes an instruction so that it ends where it ends. One that ends with an escape was the last of its file, as only a
+/// continuation without a next line leaves one behind; it gets its continuation back, or it would lose the escape.
+fn line(f: &mut Formatter<'_>, instruction: String, escape: char) -> fmt::Result {
+    f.write_str(&instruction)?;
+    // The last line of a here-document is not continued, whatever it ends with.
+    if !instruction.contains('\n') && continued(&instruction, escape).is_some() {
+        write!(f, " {escape}")?;
+    }
+    f.write_str("\n")
 }
 
 impl Display for From {

@@ -238,7 +238,7 @@ pub(crate) fn is_comment(line: &str) -> bool {
 }
 
 /// The line without its continuation character; none where it has none, or an escaped one.
-fn continued(line: &str, escape: char) -> Option<&str> {
+pub(crate) fn continued(line: &str, escape: char) -> Option<&str> {
     // Any white space, as what ends an instruction is trimmed, too.
     let text = line.trim_end().strip_suffix(escape)?;
     (!text.ends_with(escape)).then_some(text)

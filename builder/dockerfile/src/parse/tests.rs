@@ -106,6 +106,20 @@ fn pairs_in_both_forms() {
     }
 }
 
+#[test]
+fn an_escape_at_the_end_of_the_file_stays() {
+    for last in [
+        "ENV a=\\ \\",
+        "ENV a=\\b\\ \\",
+        "RUN echo \\ \\",
+        "WORKDIR /x\\ \\",
+        "FROM y\\ \\",
+    ] {
+        assert_eq!(printed(last), last);
+    }
+    assert_eq!(printed("ENV a \\ \\"), "ENV a=\\ \\");
+}
+
 /// The names and values that the one `ENV` or `LABEL` of the file sets.
 fn values(file: &Dockerfile) -> Vec<Option<(String, String)>> {
     let (InstructionKind::Env(pairs) | InstructionKind::Label(pairs)) =
@@ -127,7 +141,7 @@ proptest! {
         escape in "[\\\\`]",
         keyword in "ENV|LABEL",
         name in "[a-c]{1,2}[\"'\\\\]?[ =]{0,2}",
-        rest in "[ab \"'\\\\`$={}:-]{1,14}",
+        rest in "[ab \"'\\\\`$={}:-]{1,14}( ?[\\\\`]){0,2}",
     ) {
         let text = format!("# escape={escape}\nFROM x\n{keyword} {name}{rest}\n");
         if let Ok(file) = Dockerfile::parse("Dockerfile", &text) {
