@@ -137,7 +137,8 @@ fn write_pax(mut records: Vec<(Vec<u8>, Vec<u8>)>, out: &mut Vec<u8>) {
     let _ = header.set_device_major(0);
     let _ = header.set_device_minor(0);
     header.set_cksum();
+    // Padded by itself: `out` may begin anywhere in the stream.
+    content.resize(content.len().next_multiple_of(512), 0);
     out.extend_from_slice(header.as_bytes());
     out.extend_from_slice(&content);
-    out.resize(out.len().next_multiple_of(512), 0);
 }

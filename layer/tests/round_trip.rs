@@ -262,6 +262,41 @@ proptest! {
     }
 }
 
+/// What is packed goes out in pieces, which end anywhere; what follows a piece begins at a block all the same.
+#[test]
+fn a_long_name_follows_content_of_any_size() {
+    let place = tempfile::tempdir().unwrap();
+    for size in [1, 511, 513, 60_001, 100_001, 262_143, 262_145, 300_001] {
+        let (before, after) = (place.path().join("before"), place.path().join("after"));
+        std::fs::create_dir(&before).unwrap();
+        std::fs::create_dir(&after).unwrap();
+        for number in 0..20 {
+            std::fs::write(before.join(format!("{number:02}-a")), vec![b'x'; size]).unwrap();
+            let long = format!("{number:02}-b{}", "y".repeat(200));
+            std::fs::write(before.join(long), b"long").unwrap();
+        }
+        for file in std::fs::read_dir(&before).unwrap() {
+            set_time(&file.unwrap().path(), 1);
+        }
+        let (_, bytes) = packed(&before);
+        assert_eq!(bytes.len() % 512, 0, "files of {size}");
+        let options = UnpackOptions {
+            flavour: XattrFlavour::Trusted,
+        };
+        unpack(
+            bytes.as_slice(),
+            File::open(&after).unwrap().as_fd(),
+            &options,
+        )
+        .unwrap();
+        set_time(&before, 0);
+        set_time(&after, 0);
+        assert!(describe(&before) == describe(&after), "files of {size}");
+        std::fs::remove_dir_all(&before).unwrap();
+        std::fs::remove_dir_all(&after).unwrap();
+    }
+}
+
 fn write_out(place: &Path, bytes: &[u8]) -> File {
     let path = place.join(std::ffi::OsStr::from_bytes(b"tar"));
     std::fs::write(&path, bytes).unwrap();
