@@ -1,5 +1,6 @@
 //! Overlay mounts, with every option that the kernel might default otherwise.
 
+use std::collections::HashSet;
 use std::ffi::CString;
 use std::fs::{self, File};
 use std::os::fd::{AsFd as _, AsRawFd as _};
@@ -69,7 +70,7 @@ impl Store {
     /// Mounts an overlay whose parts are named from `trees`.
     fn mount_parts(&self, overlay: &Overlay<'_>, trees: &File) -> Result<(), StoreError> {
         let ids = overlay.ids;
-        let lowers = self.seen(&overlay.lowers)?.iter();
+        let lowers = self.seen(&overlay.lowers)?.into_iter();
         let lowers = lowers.map(|lower| format!("{lower}/fs"));
         let named = Parts {
             lowers: lowers.collect(),
@@ -109,18 +110,23 @@ impl Store {
         )
     }
 
-    /// The layers, topmost first, down to one whose root hides all that is below: the kernel heeds the mark of an opaque directory
-    /// anywhere but on a layer's root.
-    fn seen<'a, 'b>(&self, lowers: &'a [&'b str]) -> Result<&'a [&'b str], StoreError> {
-        let above = lowers.len().saturating_sub(1);
-        for (at, tree) in lowers[..above].iter().enumerate() {
-            let root = self.open_tree(tree)?;
+    /// The layers that can be seen, topmost first. Each comes once: the kernel refuses a directory that is stacked twice (ELOOP), and
+    /// further down a layer has nothing that it does not show at the top. Steps that change nothing make the same layer again and again.
+    /// It ends with one whose root hides all that is below: the kernel heeds the mark of an opaque directory anywhere but there.
+    fn seen<'a>(&self, lowers: &[&'a str]) -> Result<Vec<&'a str>, StoreError> {
+        let mut known = HashSet::new();
+        let mut seen: Vec<&str> = lowers.to_vec();
+        seen.retain(|tree| known.insert(*tree));
+        let above = seen.len().saturating_sub(1);
+        for at in 0..above {
+            let root = self.open_tree(seen[at])?;
             let opaque = dhow_layer::is_opaque(root.as_fd(), self.flavour());
-            if opaque.map_err(io("looking at the root of the layer", tree))? {
-                return Ok(&lowers[..=at]);
+            if opaque.map_err(io("looking at the root of the layer", seen[at]))? {
+                seen.truncate(at + 1);
+                break;
             }
         }
-        Ok(lowers)
+        Ok(seen)
     }
 
     /// The options of a mount of these parts.

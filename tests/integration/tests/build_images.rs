@@ -95,6 +95,35 @@ CMD echo hi
 }
 
 #[test]
+fn the_same_layer_may_come_again() {
+    let sandbox = sandbox();
+    // None of these changes anything, and whatever makes a file makes the same one.
+    let make = "touch -d @5 /a && touch -d @5 /";
+    sandbox.dockerfile(&format!(
+        "FROM busybox\nRUN true\nRUN :\nRUN {make}\nRUN rm /a && touch -d @5 /\nRUN test ! -e /a\n\
+         RUN : && {make}\nRUN test -f /a && true\nRUN test -f /a\n"
+    ));
+    sandbox.build(["-q", "-t", "again"]).ok();
+    let said = sandbox.dhow(["inspect", "again"]).ok();
+    let said: serde_json::Value = serde_json::from_str(&said).unwrap();
+    let layers = said[0]["RootFS"]["Layers"].as_array().unwrap();
+    let distinct: std::collections::HashSet<String> =
+        layers.iter().map(ToString::to_string).collect();
+    assert!(distinct.len() < layers.len(), "{layers:?}");
+    assert_eq!(sandbox.text_of("again", "a"), "");
+    sandbox
+        .dhow(["run", "--rm", "again", "test", "-f", "/a"])
+        .ok();
+    let registry = Registry::embedded();
+    let name = format!("{}/again", registry.address());
+    sandbox.dhow(["tag", "again", &name]).ok();
+    sandbox.dhow(["push", &name]).ok();
+    let other = Sandbox::new();
+    other.dhow(["pull", &name]).ok();
+    other.dhow(["run", "--rm", &name, "test", "-f", "/a"]).ok();
+}
+
+#[test]
 fn arguments_are_known_where_they_are_declared() {
     let sandbox = sandbox();
     sandbox.dockerfile(
