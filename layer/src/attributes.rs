@@ -1,19 +1,71 @@
 //! Owner, mode, extended attributes and times: what is kept of them, and in which order they are set.
 
-use std::os::fd::BorrowedFd;
+use std::os::fd::{AsFd, BorrowedFd};
 
 use rustix::fs::{Timespec, Timestamps, UTIME_OMIT, XattrFlags};
 use rustix::io::Errno;
 
 use crate::options::XattrFlavour;
 
+/// The ACL that what is made in a directory begins with.
+pub(crate) const DEFAULT_ACL: &[u8] = b"system.posix_acl_default";
+/// The longest list of names, and the longest value (xattr(7)).
+const LONGEST: usize = 65536;
+
+/// The name and the value of an extended attribute.
+pub type Xattr = (Vec<u8>, Vec<u8>);
+
 /// Whether a layer keeps this extended attribute. Those of the overlay are never taken from a tar (a mount would obey them),
 /// labels of security modules belong to the machine.
 pub(crate) fn is_kept(name: &[u8]) -> bool {
     name == b"security.capability"
         || name == b"system.posix_acl_access"
-        || name == b"system.posix_acl_default"
+        || name == DEFAULT_ACL
         || (name.starts_with(b"user.") && !is_overlay(name))
+}
+
+/// The extended attributes of a file that a layer keeps, by name; none where the file system has no such thing.
+///
+/// # Errors
+/// When they cannot be read.
+pub fn kept_attributes(file: BorrowedFd<'_>) -> Result<Vec<Xattr>, Errno> {
+    let mut names = vec![0; 4096];
+    let length = list(file, &mut names)?;
+    let names = names[..length].split(|b| *b == 0);
+    let mut kept = Vec::new();
+    for name in names.filter(|name| is_kept(name)) {
+        kept.push((name.to_vec(), value(file, name)?));
+    }
+    kept.sort();
+    Ok(kept)
+}
+
+/// Reads the names of a file's extended attributes, each with a NUL behind it, into `names`, which grows where it has to; gives the
+/// length of the list.
+pub(crate) fn list(file: impl AsFd, names: &mut Vec<u8>) -> Result<usize, Errno> {
+    loop {
+        match rustix::fs::flistxattr(&file, names.as_mut_slice()) {
+            Ok(length) => return Ok(length),
+            Err(Errno::OPNOTSUPP) => return Ok(0),
+            Err(Errno::RANGE) if names.len() < LONGEST => names.resize(LONGEST, 0),
+            Err(error) => return Err(error),
+        }
+    }
+}
+
+/// The value of an extended attribute.
+pub(crate) fn value(file: impl AsFd, name: &[u8]) -> Result<Vec<u8>, Errno> {
+    let mut value = vec![0; 256];
+    loop {
+        match rustix::fs::fgetxattr(&file, name, value.as_mut_slice()) {
+            Ok(length) => {
+                value.truncate(length);
+                return Ok(value);
+            }
+            Err(Errno::RANGE) if value.len() < LONGEST => value.resize(LONGEST, 0),
+            Err(error) => return Err(error),
+        }
+    }
 }
 
 /// Whether it is one of the overlay's own marks, of either flavour.

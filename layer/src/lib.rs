@@ -15,7 +15,7 @@ mod stream;
 mod unpack;
 
 pub use archive::{Archive, ArchiveEntry, ArchiveKind};
-pub use attributes::is_opaque;
+pub use attributes::{Xattr, is_opaque, kept_attributes};
 pub use error::{PackError, UnpackError};
 pub use inherit::{inherit, inherit_root};
 pub use options::{

@@ -9,7 +9,7 @@ use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, Stat};
 use rustix::io::Errno;
 use tar::EntryType;
 
-use crate::attributes::{is_kept, is_overlay, portable_capability, times};
+use crate::attributes::{Xattr, is_kept, is_overlay, list, portable_capability, times, value};
 use crate::header::{self, Fields};
 use crate::options::{PackOptions, Packed};
 use crate::place::{is_whiteout, lossy, open_inside};
@@ -18,9 +18,6 @@ use crate::{OPAQUE, PackError, WHITEOUT};
 const CHUNK: usize = 256 * 1024;
 /// So many directories are open at once.
 const KEPT: usize = 64;
-
-/// Name and value.
-type Xattr = (Vec<u8>, Vec<u8>);
 
 /// Packs a tree into a tar stream of form version 1 (docs/tar-form.md): the same tree gives the same bytes.
 ///
@@ -70,6 +67,8 @@ struct Begun {
     stat: Stat,
     /// What is still to be packed, in order.
     children: std::vec::IntoIter<(Vec<u8>, FileType)>,
+    /// A socket in it is removed, which changes its time.
+    loses: bool,
     /// The length of its path.
     length: usize,
 }
@@ -88,7 +87,10 @@ impl<W: Write> Packer<'_, W> {
                     self.path.push(b'/');
                 }
                 self.path.extend_from_slice(&name);
-                if let Some(inner) = self.entry(directory, &name, kind)? {
+                let inner = self.entry(directory, &name, kind)?;
+                // Many entries without content are much in all.
+                self.out.flush_if_full().map_err(PackError::Write)?;
+                if let Some(inner) = inner {
                     let inner = self.directory(inner)?;
                     begun.push(inner);
                     if let Some(above) = begun.len().checked_sub(KEPT + 1) {
@@ -97,7 +99,7 @@ impl<W: Write> Packer<'_, W> {
                 }
                 continue;
             }
-            if self.options.normalise && top.stat.st_mtime_nsec != 0 {
+            if self.options.normalise && (top.stat.st_mtime_nsec != 0 || top.loses) {
                 rustix::fs::futimens(directory, &times((top.stat.st_mtime, 0)))
                     .map_err(self.cannot("set its time to whole seconds"))?;
             }
@@ -161,6 +163,9 @@ impl<W: Write> Packer<'_, W> {
         Ok(Begun {
             directory: Some(directory),
             stat,
+            loses: children
+                .iter()
+                .any(|child| matches!(child.1, FileType::Socket | FileType::Unknown)),
             children: children.into_iter(),
             length: self.path.len(),
         })
@@ -338,14 +343,8 @@ impl<W: Write> Packer<'_, W> {
         file: &OwnedFd,
         is_directory: bool,
     ) -> Result<(Vec<Xattr>, bool), PackError> {
-        let length = loop {
-            match rustix::fs::flistxattr(file, self.names.as_mut_slice()) {
-                Ok(length) => break length,
-                Err(Errno::OPNOTSUPP) => break 0,
-                Err(Errno::RANGE) => self.names.resize(65536, 0),
-                Err(error) => return Err(self.cannot("list its extended attributes")(error)),
-            }
-        };
+        let length =
+            list(file, &mut self.names).map_err(self.cannot("list its extended attributes"))?;
         let mut kept = Vec::new();
         let mut opaque = false;
         if length == 0 {
@@ -378,17 +377,7 @@ impl<W: Write> Packer<'_, W> {
     }
 
     fn xattr(&self, file: &OwnedFd, name: &[u8]) -> Result<Vec<u8>, PackError> {
-        let mut value = vec![0; 256];
-        loop {
-            match rustix::fs::fgetxattr(file, name, value.as_mut_slice()) {
-                Ok(length) => {
-                    value.truncate(length);
-                    return Ok(value);
-                }
-                Err(Errno::RANGE) if value.len() < 65536 => value.resize(65536, 0),
-                Err(error) => return Err(self.cannot("read an extended attribute")(error)),
-            }
-        }
+        value(file, name).map_err(self.cannot("read an extended attribute"))
     }
 
     /// Whether a layer below has the directory at the current path, so that hiding it means something.
@@ -401,8 +390,12 @@ impl<W: Write> Packer<'_, W> {
         } else {
             self.path.as_slice()
         };
+        // A path too long to be opened at once may hide something; a mark that hides nothing does no harm.
+        let is_none = |error| matches!(error, Errno::NOENT | Errno::NOTDIR);
         let lowers = self.options.lowers;
-        lowers.iter().any(|lower| open_inside(*lower, path).is_ok())
+        lowers
+            .iter()
+            .any(|lower| !open_inside(*lower, path).is_err_and(is_none))
     }
 
     fn header(&mut self, fields: &Fields<'_>) {

@@ -100,7 +100,7 @@ impl<'a> Places<'a> {
             set_opaque(directory.as_fd(), flavour)
                 .map_err(wrote(path, "mark a directory as opaque"))?;
         }
-        self.remember(path)?;
+        self.remember(path, path.len())?;
         self.implied.insert(path.to_vec());
         Ok(self.keep(path, directory))
     }
@@ -126,9 +126,9 @@ impl<'a> Places<'a> {
         }
     }
 
-    /// Counts a directory whose path has to be known until the end.
-    pub(crate) fn remember(&mut self, path: &[u8]) -> Result<(), UnpackError> {
-        self.remembered += path.len() + ENTRY;
+    /// Counts so many bytes of a directory, its path or more, that have to be known until the end.
+    pub(crate) fn remember(&mut self, path: &[u8], length: usize) -> Result<(), UnpackError> {
+        self.remembered += length + ENTRY;
         match self.remembered <= REMEMBERED {
             true => Ok(()),
             false => Err(refused(path, "the tar has too many directories")),
@@ -273,9 +273,9 @@ mod tests {
         let path = vec![b'd'; 4000];
         let most = REMEMBERED / (path.len() + ENTRY);
         for _ in 0..most {
-            places.remember(&path).unwrap();
+            places.remember(&path, path.len()).unwrap();
         }
-        let error = places.remember(&path).unwrap_err().to_string();
+        let error = places.remember(&path, path.len()).unwrap_err().to_string();
         assert!(error.contains("too many directories"), "{error}");
     }
 

@@ -11,7 +11,7 @@ use rustix::fs::{AtFlags, FileType, Mode, OFlags, XattrFlags};
 use rustix::io::Errno;
 use rustix::process::{Gid, Uid};
 
-use crate::attributes::{is_kept, set_opaque, times};
+use crate::attributes::{DEFAULT_ACL, is_kept, set_opaque, times};
 use crate::options::{ExtractOptions, Extracted, UnpackOptions, Unpacked, XattrFlavour};
 use crate::place::{
     Places, Room, below, is_whiteout, lossy, open_made, refused, split, stat, wrote,
@@ -38,6 +38,7 @@ pub fn unpack(
         owner: None,
         mode: None,
         times: BTreeMap::new(),
+        default_acls: BTreeMap::new(),
         has_root: false,
         has_whiteouts: false,
     };
@@ -55,7 +56,7 @@ pub fn unpack(
 }
 
 /// Extracts a plain tar stream into the live root `root`, at the directory that the options name; what is there is replaced,
-/// directories are merged. Links are followed inside the root only.
+/// directories are merged, but the destination itself keeps owner and mode. Links are followed inside the root only.
 ///
 /// # Errors
 /// As [`unpack`].
@@ -71,6 +72,7 @@ pub fn extract(
         owner: options.owner,
         mode: options.mode,
         times: BTreeMap::new(),
+        default_acls: BTreeMap::new(),
         has_root: false,
         has_whiteouts: false,
     };
@@ -87,6 +89,8 @@ struct Unpacker<'a> {
     mode: Option<u32>,
     /// What lies in a directory changes its time, so directories get theirs at the end.
     times: BTreeMap<Vec<u8>, (i64, u32)>,
+    /// What is made in a directory takes its default ACL over, so that directories get these at the end, too.
+    default_acls: BTreeMap<Vec<u8>, Vec<u8>>,
     /// The tar has an entry for the root itself.
     has_root: bool,
     /// There are whiteouts in the tree.
@@ -108,6 +112,11 @@ impl Unpacker<'_> {
             self.entry(&entry, &mut stream)?;
         }
         stream.drain()?;
+        for (path, acl) in std::mem::take(&mut self.default_acls) {
+            if let Some(directory) = self.places.existing(&path)? {
+                set_attribute(directory.as_fd(), DEFAULT_ACL, &acl, &path)?;
+            }
+        }
         for (path, mtime) in std::mem::take(&mut self.times).into_iter().rev() {
             if let Some(directory) = self.places.existing(&path)? {
                 rustix::fs::futimens(&*directory, &times(mtime))
@@ -130,6 +139,11 @@ impl Unpacker<'_> {
             let root = self.places.directory(b"")?;
             self.times.insert(path, entry.mtime);
             self.has_root = true;
+            if self.flavour.is_none() {
+                // A live directory stays whose it is: what the tar was made in may have been for its maker alone.
+                return Ok(());
+            }
+            self.keep_default_acl(entry, b"")?;
             return finish(root.as_fd(), entry);
         }
         let (above, name) = split(&path);
@@ -226,12 +240,23 @@ impl Unpacker<'_> {
             set_opaque(directory.as_fd(), flavour).map_err(wrote(path, "mark it as opaque"))?;
         }
         finish(directory.as_fd(), entry)?;
+        self.keep_default_acl(entry, path)?;
         // Whoever comes back to the same one takes no more.
         if !self.places.implied.remove(path) && !self.times.contains_key(path) {
-            self.places.remember(path)?;
+            self.places.remember(path, path.len())?;
         }
         self.times.insert(path.to_vec(), entry.mtime);
         self.places.keep(path, directory);
+        Ok(())
+    }
+
+    /// Remembers the default ACL of a directory until all of its content is there.
+    fn keep_default_acl(&mut self, entry: &Entry, path: &[u8]) -> Result<(), UnpackError> {
+        for (_, value) in entry.xattrs.iter().filter(|(name, _)| name == DEFAULT_ACL) {
+            let length = path.len() + value.len();
+            self.places.remember(path, length)?;
+            self.default_acls.insert(path.to_vec(), value.clone());
+        }
         Ok(())
     }
 
@@ -362,6 +387,8 @@ impl Unpacker<'_> {
             }
         ) {
             for range in below(path) {
+                let acls = self.default_acls.extract_if(range.clone(), |_, _| true);
+                acls.for_each(drop);
                 self.times.extract_if(range, |_, _| true).for_each(drop);
             }
         }
@@ -380,20 +407,32 @@ fn in_whiteout(path: &[u8], mark: &[u8]) -> Result<(), UnpackError> {
     }
 }
 
-/// Owner, then mode (a change of owner clears the suid bits), then extended attributes (it also clears capabilities).
+/// Owner, then mode (a change of owner clears the suid bits), then extended attributes (it also clears capabilities), but for what a
+/// directory gets at the end.
 fn finish(file: BorrowedFd<'_>, entry: &Entry) -> Result<(), UnpackError> {
     let (uid, gid) = (Uid::from_raw(entry.uid), Gid::from_raw(entry.gid));
     rustix::fs::fchown(file, Some(uid), Some(gid)).map_err(wrote(&entry.name, "set its owner"))?;
     rustix::fs::fchmod(file, Mode::from_raw_mode(entry.mode))
         .map_err(wrote(&entry.name, "set its mode"))?;
-    for (name, value) in entry.xattrs.iter().filter(|(name, _)| is_kept(name)) {
-        match rustix::fs::fsetxattr(file, name.as_slice(), value, XattrFlags::empty()) {
-            // A file system without them; what needs them says so when it runs.
-            Ok(()) | Err(Errno::OPNOTSUPP) => {}
-            Err(error) => return Err(wrote(&entry.name, "set an extended attribute")(error)),
+    for (name, value) in &entry.xattrs {
+        if is_kept(name) && name != DEFAULT_ACL {
+            set_attribute(file, name, value, &entry.name)?;
         }
     }
     Ok(())
+}
+
+fn set_attribute(
+    file: BorrowedFd<'_>,
+    name: &[u8],
+    value: &[u8],
+    path: &[u8],
+) -> Result<(), UnpackError> {
+    match rustix::fs::fsetxattr(file, name, value, XattrFlags::empty()) {
+        // A file system without them; what needs them says so when it runs.
+        Ok(()) | Err(Errno::OPNOTSUPP) => Ok(()),
+        Err(error) => Err(wrote(path, "set an extended attribute")(error)),
+    }
 }
 
 fn write_content<R: Read>(

@@ -299,7 +299,10 @@ fn extracting_stays_in_the_root_and_merges() {
         file(tar, "kept/new", b"new");
         file(tar, "old", b"replaced");
         file(tar, ".wh.literal", b"a name like any other");
+        raw(tar, EntryType::Directory, "./", "", b"");
     });
+    let mode_of = |path: &str| tree.join(path).metadata().unwrap().permissions().mode() & 0o7777;
+    let before = mode_of("srv/app");
     let options = ExtractOptions {
         destination: "/link".into(),
         mode: Some(0o600),
@@ -307,17 +310,12 @@ fn extracting_stays_in_the_root_and_merges() {
     };
     let root = File::open(&tree).unwrap();
     let extracted = extract(bytes.as_slice(), root.as_fd(), &options).unwrap();
-    assert_eq!(extracted.entries, 3);
+    assert_eq!(extracted.entries, 4);
+    assert_eq!(mode_of("srv/app"), before);
     assert_eq!(place.text("srv/app/kept/new"), "new");
     assert_eq!(place.text("srv/app/old"), "replaced");
     assert_eq!(place.text("srv/app/.wh.literal"), "a name like any other");
-    let mode = tree
-        .join("srv/app/old")
-        .metadata()
-        .unwrap()
-        .permissions()
-        .mode();
-    assert_eq!(mode & 0o7777, 0o600);
+    assert_eq!(mode_of("srv/app/old"), 0o600);
     let options = ExtractOptions {
         destination: "made/on/the/way".into(),
         ..ExtractOptions::default()

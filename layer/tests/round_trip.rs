@@ -297,6 +297,59 @@ fn a_long_name_follows_content_of_any_size() {
     }
 }
 
+/// Remembers the largest piece that is written.
+struct Pieces(usize);
+
+impl std::io::Write for Pieces {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.0 = self.0.max(bytes.len());
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+#[test]
+fn many_entries_without_content_are_not_kept_in_memory() {
+    let place = tempfile::tempdir().unwrap();
+    for number in 0..6000 {
+        File::create(place.path().join(number.to_string())).unwrap();
+    }
+    let mut pieces = Pieces(0);
+    let options = PackOptions {
+        flavour: XattrFlavour::Trusted,
+        normalise: false,
+        lowers: &[],
+    };
+    let tree = File::open(place.path()).unwrap();
+    let packed = pack(tree.as_fd(), &mut pieces, &options).unwrap();
+    assert!(packed.size > 3_000_000);
+    assert!(pieces.0 < 1 << 20, "{}", pieces.0);
+}
+
+#[test]
+fn a_directory_keeps_its_time_when_its_sockets_go() {
+    let place = tempfile::tempdir().unwrap();
+    let tree = place.path().join("tree");
+    std::fs::create_dir_all(tree.join("d")).unwrap();
+    rustix::fs::mknodat(CWD, tree.join("d/s"), FileType::Socket, Mode::RUSR, 0).unwrap();
+    for directory in [&tree.join("d"), &tree] {
+        set_time(directory, 1_000_000);
+    }
+    let options = PackOptions {
+        flavour: XattrFlavour::Trusted,
+        normalise: true,
+        lowers: &[],
+    };
+    let root = File::open(&tree).unwrap();
+    let first = pack(root.as_fd(), std::io::sink(), &options).unwrap();
+    let (second, _) = packed(&tree);
+    assert_eq!(first, second);
+    assert!(!tree.join("d/s").exists());
+}
+
 fn write_out(place: &Path, bytes: &[u8]) -> File {
     let path = place.join(std::ffi::OsStr::from_bytes(b"tar"));
     std::fs::write(&path, bytes).unwrap();
