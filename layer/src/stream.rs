@@ -317,12 +317,12 @@ impl<R: Read> TarStream<R> {
             let equals = record.iter().position(|b| *b == b'=').ok_or_else(bad)?;
             let (key, value) = (&record[..equals], &record[equals + 1..]);
             match key {
-                b"path" => extension.name = Some(value.to_vec()),
-                b"linkpath" => extension.link = Some(value.to_vec()),
-                b"size" => extension.size = Some(text_number(value).ok_or_else(bad)?),
-                b"uid" => extension.uid = Some(text_number(value).ok_or_else(bad)?),
-                b"gid" => extension.gid = Some(text_number(value).ok_or_else(bad)?),
-                b"mtime" => extension.mtime = Some(pax_time(value).ok_or_else(bad)?),
+                b"path" => extension.name = given(value).map(<[u8]>::to_vec),
+                b"linkpath" => extension.link = given(value).map(<[u8]>::to_vec),
+                b"size" => extension.size = field(value, text_number).ok_or_else(bad)?,
+                b"uid" => extension.uid = field(value, text_number).ok_or_else(bad)?,
+                b"gid" => extension.gid = field(value, text_number).ok_or_else(bad)?,
+                b"mtime" => extension.mtime = field(value, pax_time).ok_or_else(bad)?,
                 _ => {
                     if let Some(key) = key.strip_prefix(b"GNU.sparse.") {
                         let records = extension.sparse.get_or_insert_default();
@@ -471,6 +471,19 @@ fn xattr_name(key: &[u8]) -> Vec<u8> {
         rest = after;
     }
     name
+}
+
+/// The value of a pax record; an empty one takes back what was said, so that the header's own field counts.
+fn given(value: &[u8]) -> Option<&[u8]> {
+    Some(value).filter(|value| !value.is_empty())
+}
+
+/// The same, read; none where it makes no sense.
+fn field<T>(value: &[u8], read: impl FnOnce(&[u8]) -> Option<T>) -> Option<Option<T>> {
+    match given(value) {
+        Some(value) => read(value).map(Some),
+        None => Some(None),
+    }
 }
 
 fn up_to_nul(bytes: &[u8]) -> &[u8] {

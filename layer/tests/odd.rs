@@ -90,6 +90,25 @@ fn a_pax_size_counts_and_a_global_header_does_not() {
 }
 
 #[test]
+fn an_empty_pax_value_takes_back_what_was_said() {
+    let place = Place::new();
+    let tar = tar(|tar| {
+        let fields = ["path", "linkpath", "size", "uid", "gid", "mtime"];
+        pax(tar, &[("path", b"other"), ("size", b"2"), ("mtime", b"7")]);
+        pax(tar, &fields.map(|key| (key, &b""[..])));
+        file(tar, "f", b"content");
+        pax(tar, &fields.map(|key| (key, &b""[..])));
+        raw(tar, EntryType::Symlink, "l", "target", b"");
+    });
+    place.unpack(tar.as_slice()).unwrap();
+    assert_eq!(place.text("f"), "content");
+    let found = place.tree().join("f").metadata().unwrap();
+    assert_eq!(found.mtime(), 1_000_000);
+    let link = std::fs::read_link(place.tree().join("l")).unwrap();
+    assert_eq!(link, std::path::Path::new("target"));
+}
+
+#[test]
 fn holes_of_any_size_cost_nothing_or_are_refused() {
     let begin = Instant::now();
     for size in [
