@@ -69,15 +69,24 @@ fn remove_entry(
         Err(error) => return Err(refused(directory.as_fd(), name, error)),
     }
     if depth == 0 {
-        *moved += 1;
-        let aside = format!(".removing-{}-{moved}", std::process::id());
-        rustix::fs::renameat(directory, name, top, aside.as_str())?;
-        return Ok(());
+        return move_up(top, directory, name, moved);
     }
     let inner = open(directory.as_fd(), name)?;
     empty(top, &inner, depth - 1, moved)?;
     rustix::fs::unlinkat(directory, name, AtFlags::REMOVEDIR)?;
     Ok(())
+}
+
+/// Moves a directory up into `top`, under a name that nothing there has: who began to remove the tree and was killed may have left some.
+fn move_up(top: &OwnedFd, directory: &OwnedFd, name: &[u8], moved: &mut u64) -> io::Result<()> {
+    loop {
+        *moved += 1;
+        let aside = format!(".removing-{}-{moved}", std::process::id());
+        match rustix::fs::renameat(directory, name, top, aside.as_str()) {
+            Err(Errno::NOTEMPTY | Errno::EXIST | Errno::NOTDIR) => {}
+            done => return Ok(done?),
+        }
+    }
 }
 
 fn open(parent: BorrowedFd<'_>, name: &[u8]) -> io::Result<OwnedFd> {
@@ -133,5 +142,24 @@ mod tests {
         remove_tree(base.as_fd(), b"deep").unwrap();
         assert_eq!(std::fs::read_dir(place.path()).unwrap().count(), 0);
         remove_tree(base.as_fd(), b"deep").unwrap();
+    }
+
+    #[test]
+    fn what_a_killed_removal_moved_up_is_not_in_the_way() {
+        let place = tempfile::tempdir().unwrap();
+        let base = OwnedFd::from(std::fs::File::open(place.path()).unwrap());
+        rustix::fs::mkdirat(&base, "deep", Mode::RWXU).unwrap();
+        let top = open(base.as_fd(), b"deep").unwrap();
+        for number in [1, 2] {
+            let left = format!("deep/.removing-{}-{number}", std::process::id());
+            std::fs::create_dir(place.path().join(&left)).unwrap();
+            std::fs::write(place.path().join(&left).join("file"), "").unwrap();
+        }
+        rustix::fs::mkdirat(&top, "d", Mode::RWXU).unwrap();
+        let mut moved = 0;
+        move_up(&top, &top, b"d", &mut moved).unwrap();
+        assert_eq!(moved, 3);
+        remove_tree(base.as_fd(), b"deep").unwrap();
+        assert_eq!(std::fs::read_dir(place.path()).unwrap().count(), 0);
     }
 }
