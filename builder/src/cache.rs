@@ -6,7 +6,7 @@ use serde::Serialize;
 use crate::plan::{Action, CopyStep, Origin, RunStep};
 
 /// Changes when the meaning of a step changes, so that layers made by an older dhow are not taken for it.
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
 
 /// What a step's layer depends on.
 #[derive(Serialize)]

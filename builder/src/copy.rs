@@ -4,7 +4,6 @@ use std::collections::HashMap;
 use std::ffi::OsString;
 use std::fs::File;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{
@@ -134,9 +133,20 @@ struct Copier<'a> {
     parent: Option<(PathBuf, OwnedFd)>,
     /// Files with several names: where the first one went.
     links: HashMap<(u64, u64), PathBuf>,
-    /// Directories, which get their times when their contents are there.
-    directories: Vec<(PathBuf, Timestamps)>,
+    /// Directories, which are completed when their contents are there.
+    directories: Vec<Made>,
 }
+
+/// A directory that was copied, and what it gets at the end.
+struct Made {
+    path: PathBuf,
+    times: Timestamps,
+    /// What is made in the directory would take it over.
+    default_acl: Option<Vec<u8>>,
+}
+
+const ACCESS_ACL: &[u8] = b"system.posix_acl_access";
+const DEFAULT_ACL: &[u8] = b"system.posix_acl_default";
 
 impl<'a> Copier<'a> {
     fn new(target: &'a Target<'a>, tree: &'a SourceTree<'a>, item: &'a Item, top: OwnedFd) -> Self {
@@ -184,16 +194,24 @@ impl<'a> Copier<'a> {
         }
         let fd = open_dir_below(parent, Path::new(name)).map_err(refused)?;
         self.dress(entry, fd.as_fd())?;
-        self.directories
-            .push((entry.path.clone(), times(&entry.stat)));
+        let path = self.item.path_of(entry);
+        let from = self.tree.root.open_dir(&path).map_err(refused)?;
+        self.directories.push(Made {
+            path: entry.path.clone(),
+            times: times(&entry.stat),
+            default_acl: self.attributes(from.as_fd(), fd.as_fd(), &path)?,
+        });
         Ok(())
     }
 
     fn finish(self) -> Result<(), TreeError> {
-        for (path, times) in self.directories.iter().rev() {
-            let fd = open_dir_below(self.top.as_fd(), path)
-                .map_err(|errno| self.target.refused(path, errno))?;
-            set_times(&fd, times, path)?;
+        for made in self.directories.iter().rev() {
+            let fd = open_dir_below(self.top.as_fd(), &made.path)
+                .map_err(|errno| self.target.refused(&made.path, errno))?;
+            if let Some(acl) = &made.default_acl {
+                set_attribute(fd.as_fd(), DEFAULT_ACL, acl, &made.path)?;
+            }
+            set_times(&fd, &made.times, &made.path)?;
         }
         Ok(())
     }
@@ -254,11 +272,27 @@ impl<'a> Copier<'a> {
             )));
         }
         self.dress(entry, to.as_fd())?;
-        for (name, value) in attributes(&from, &shown)? {
-            rustix::fs::fsetxattr(&to, &name, &value, XattrFlags::empty())
-                .map_err(TreeError::system("setting attributes of", &shown))?;
-        }
+        self.attributes(from.as_fd(), to.as_fd(), path)?;
         set_times(&to, &times(&entry.stat), path)
+    }
+
+    /// Gives a copy the extended attributes of what it is one of, after owner and mode; a default ACL is given back instead.
+    fn attributes(
+        &self,
+        from: BorrowedFd<'_>,
+        to: BorrowedFd<'_>,
+        path: &Path,
+    ) -> Result<Option<Vec<u8>>, TreeError> {
+        let mut default_acl = None;
+        for (name, value) in self.tree.attributes(from, &path.to_string_lossy())? {
+            match name.as_slice() {
+                DEFAULT_ACL => default_acl = Some(value),
+                // It would say the mode again that was asked to be another.
+                ACCESS_ACL if self.target.mode.is_some() => {}
+                name => set_attribute(to, name, &value, path)?,
+            }
+        }
+        Ok(default_acl)
     }
 
     fn owner(&self, stat: &Stat) -> Owner {
@@ -336,31 +370,14 @@ fn set_times(fd: impl AsFd, times: &Timestamps, path: &Path) -> Result<(), TreeE
     ))
 }
 
-/// The extended attributes that mean something in an image: capabilities, and users' own.
-pub(crate) fn attributes(file: &File, shown: &str) -> Result<Vec<(OsString, Vec<u8>)>, TreeError> {
-    let failed = TreeError::system("reading attributes of", shown);
-    let mut names = Vec::new();
-    let mut list = vec![0_u8; 4096];
-    let length = loop {
-        match rustix::fs::flistxattr(file, list.as_mut_slice()) {
-            Ok(length) => break length,
-            Err(Errno::RANGE) if list.len() < (64 << 10) => list.resize(64 << 10, 0),
-            Err(Errno::OPNOTSUPP) => return Ok(Vec::new()),
-            Err(errno) => return Err(failed(errno)),
-        }
-    };
-    for name in list[..length].split(|byte| *byte == 0) {
-        let wanted = name == b"security.capability"
-            || name.starts_with(b"user.") && !name.starts_with(b"user.overlay.");
-        if !wanted {
-            continue;
-        }
-        let name = std::ffi::OsStr::from_bytes(name).to_owned();
-        let mut value = vec![0_u8; 64 << 10];
-        let length = rustix::fs::fgetxattr(file, &name, value.as_mut_slice()).map_err(&failed)?;
-        value.truncate(length);
-        names.push((name, value));
-    }
-    names.sort();
-    Ok(names)
+fn set_attribute(
+    to: BorrowedFd<'_>,
+    name: &[u8],
+    value: &[u8],
+    path: &Path,
+) -> Result<(), TreeError> {
+    rustix::fs::fsetxattr(to, name, value, XattrFlags::empty()).map_err(TreeError::system(
+        "setting attributes of",
+        &path.to_string_lossy(),
+    ))
 }

@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::ffi::{OsStr, OsString};
 use std::io::Read;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
 
@@ -297,10 +298,7 @@ impl SourceTree<'_> {
                     .root
                     .open_file(&path)
                     .map_err(TreeError::system("opening", &shown))?;
-                for (name, value) in crate::copy::attributes(&file, &shown)? {
-                    hash_field(hasher, b"name", name.as_bytes());
-                    hash_field(hasher, b"value", &value);
-                }
+                self.hash_attributes(hasher, file.as_fd(), &shown)?;
                 let mut buffer = vec![0; 128 << 10];
                 hash_field(hasher, b"size", stat.st_size.to_string().as_bytes());
                 loop {
@@ -313,6 +311,13 @@ impl SourceTree<'_> {
                     hasher.update(&buffer[..read]);
                 }
             }
+            FileType::Directory => {
+                let directory = self
+                    .root
+                    .open_dir(&path)
+                    .map_err(TreeError::system("opening", &shown))?;
+                self.hash_attributes(hasher, directory.as_fd(), &shown)?;
+            }
             FileType::Symlink => {
                 let target = self.link(&path)?;
                 hash_field(hasher, b"link", target.as_bytes());
@@ -323,6 +328,31 @@ impl SourceTree<'_> {
             _ => {}
         }
         Ok(())
+    }
+
+    fn hash_attributes(
+        &self,
+        hasher: &mut Hasher,
+        file: BorrowedFd<'_>,
+        shown: &str,
+    ) -> Result<(), TreeError> {
+        for (name, value) in self.attributes(file, shown)? {
+            hash_field(hasher, b"name", &name);
+            hash_field(hasher, b"value", &value);
+        }
+        Ok(())
+    }
+
+    /// The extended attributes of a file that its copy gets: ACLs name users, and mean something only where owners are kept.
+    pub(crate) fn attributes(
+        &self,
+        file: BorrowedFd<'_>,
+        shown: &str,
+    ) -> Result<Vec<dhow_layer::Xattr>, TreeError> {
+        let mut found = dhow_layer::kept_attributes(file)
+            .map_err(TreeError::system("reading attributes of", shown))?;
+        found.retain(|(name, _)| self.keeps_owners || !name.starts_with(b"system."));
+        Ok(found)
     }
 
     /// Where a link of the tree leads.

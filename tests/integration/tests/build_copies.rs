@@ -125,6 +125,71 @@ fn from_a_stage_or_an_image_owners_are_kept() {
     );
 }
 
+/// What of the extended attributes stands in the tars of an image's layers: how often each key does.
+fn keys_in(sandbox: &Sandbox, image: &str, keys: [&str; 3]) -> [usize; 3] {
+    let saved = sandbox.path("saved.tar");
+    sandbox
+        .dhow(["save", "-o", saved.to_str().unwrap(), image])
+        .ok();
+    let bytes = std::fs::read(&saved).unwrap();
+    keys.map(|key| {
+        let key = format!(" SCHILY.xattr.{key}=");
+        let windows = bytes.windows(key.len());
+        windows.filter(|window| *window == key.as_bytes()).count()
+    })
+}
+
+#[test]
+fn attributes_and_acls_go_from_stage_to_stage() {
+    let sandbox = Sandbox::new();
+    // The user 1000 may read and write (acl(5), and the kernel's posix_acl_xattr.h).
+    let entries = [(1_u16, 6_u16, u32::MAX), (2, 6, 1000), (4, 4, u32::MAX)];
+    let entries = entries
+        .into_iter()
+        .chain([(0x10, 6, u32::MAX), (0x20, 0, u32::MAX)]);
+    let mut acl = 2_u32.to_le_bytes().to_vec();
+    for (tag, permissions, id) in entries {
+        acl.extend(tag.to_le_bytes());
+        acl.extend(permissions.to_le_bytes());
+        acl.extend(id.to_le_bytes());
+    }
+    let file = sandbox.write("context/from/d/f", "f");
+    let directory = file.parent().unwrap();
+    let keys = [
+        "system.posix_acl_access",
+        "system.posix_acl_default",
+        "user.name",
+    ];
+    for (path, key, value) in [
+        (file.as_path(), keys[0], acl.as_slice()),
+        (directory, keys[1], acl.as_slice()),
+        (directory, keys[2], b"of a directory".as_slice()),
+    ] {
+        rustix::fs::setxattr(path, key, value, rustix::fs::XattrFlags::empty()).unwrap();
+    }
+    let made = Command::new("tar")
+        .args(["--xattrs", "--xattrs-include=*", "-C"])
+        .arg(sandbox.path("context/from"))
+        .arg("-cf")
+        .arg(sandbox.path("context/x.tar"))
+        .arg("d")
+        .status()
+        .unwrap();
+    assert!(made.success());
+    sandbox.dockerfile("FROM scratch AS a\nADD x.tar /\nFROM scratch\nCOPY --from=a / /to/\n");
+    sandbox.build(["-q", "-t", "stages"]).ok();
+    assert_eq!(keys_in(&sandbox, "stages", keys), [1, 1, 1]);
+    // An ACL would take the mode back that is asked for, and a context's names users of the host.
+    sandbox.dockerfile(
+        "FROM scratch AS a\nADD x.tar /\nFROM scratch\nCOPY --from=a --chmod=600 / /to/\n",
+    );
+    sandbox.build(["-q", "-t", "modes"]).ok();
+    assert_eq!(keys_in(&sandbox, "modes", keys), [0, 1, 1]);
+    sandbox.dockerfile("FROM scratch\nCOPY from /to/\n");
+    sandbox.build(["-q", "-t", "context"]).ok();
+    assert_eq!(keys_in(&sandbox, "context", keys), [0, 0, 1]);
+}
+
 #[test]
 fn links_in_the_destination_are_followed_inside_the_root() {
     let sandbox = sandbox();
