@@ -12,6 +12,7 @@ use std::path::{Path, PathBuf};
 
 use oci_spec::runtime::{Hooks, LinuxResources, LinuxSeccomp};
 use rustix::event::{PollFd, PollFlags, Timespec};
+use rustix::io::Errno;
 
 use crate::cgroup::{Cgroup, Driver, Request as CgroupRequest, SubCgroups};
 use crate::channel::{Channel, Message, send_descriptor};
@@ -194,10 +195,7 @@ impl Parent<'_> {
                 Ok(set.map_err(|error| error.in_step(step))?)
             }
             Step::SetOomScoreAdj { value } => self.set_oom_score_adj(*value),
-            Step::LetGo => self
-                .channel()?
-                .send(&Message::Go)
-                .map_err(|errno| Error::system("let init go on", errno)),
+            Step::LetGo => self.let_go(),
             Step::AwaitMounts => self.await_message(|message| matches!(message, Message::Mounted)),
             Step::AwaitReady => self.await_message(|message| matches!(message, Message::Ready)),
             Step::AwaitProgram => self.await_program(),
@@ -342,9 +340,15 @@ impl Parent<'_> {
             false => Status::Running,
         };
         crate::listener::hand_over(profile, &self.record, status, asking)?;
-        self.channel()?
-            .send(&Message::Go)
-            .map_err(|errno| Error::system("let init go on", errno))
+        self.let_go()
+    }
+
+    /// Lets init go on, which waits for it.
+    fn let_go(&self) -> Result<(), Error> {
+        match self.channel()?.send(&Message::Go) {
+            Err(Errno::PIPE | Errno::CONNRESET) => Err(self.died()),
+            sent => sent.map_err(|errno| Error::system("let init go on", errno)),
+        }
     }
 
     /// Keeps the terminal, and gives it the size of the person's before the program looks at it.

@@ -53,14 +53,10 @@ impl Cgroup {
             return Ok(());
         }
         // Where they can be stopped, none can be missed.
-        // Whoever attends to the container may remove the cgroup at this moment; nobody is in it then.
         let frozen = !self.is_frozen().unwrap_or(false) && self.freeze().is_ok();
         let sent = self.signal_each(signal);
         if frozen {
-            match self.thaw() {
-                Err(CgroupError::Write { source, .. }) if is_gone(&source) => {}
-                thawed => thawed?,
-            }
+            self.thaw()?;
         }
         sent
     }
@@ -92,7 +88,7 @@ impl Cgroup {
         }
     }
 
-    /// Stops every process in it, and returns when all are stopped.
+    /// Stops every process in it, and returns when all are stopped, or somebody lets them go on meanwhile.
     ///
     /// # Errors
     /// When there is no freezer, or a process cannot be stopped; they go on then.
@@ -113,10 +109,21 @@ impl Cgroup {
     /// # Errors
     /// When there is no freezer.
     pub fn thaw(&self) -> Result<(), CgroupError> {
-        match self.freezer()? {
+        let thawed = self.freezer().and_then(|freezer| match freezer {
             Freezer::V1(directory) => directory.write(V1_STATE, "THAWED"),
             Freezer::V2(directory) => directory.write(V2_FREEZE, "0"),
+        });
+        match thawed {
+            // Whoever attends to the container may remove the cgroup at this moment; nobody is in it then.
+            Err(_) if self.is_removed() => Ok(()),
+            thawed => thawed,
         }
+    }
+
+    /// Whether it was there and is not any more.
+    fn is_removed(&self) -> bool {
+        self.leading()
+            .is_some_and(|directory| !directory.path().exists())
     }
 
     /// Whether its processes are stopped.
@@ -183,6 +190,7 @@ fn still_running(directory: &Directory) -> CgroupError {
 
 /// v2 tells through `cgroup.events` when all are stopped.
 fn freeze_v2(directory: &Directory) -> Result<(), CgroupError> {
+    const TURN: Duration = Duration::from_millis(50);
     let file = "cgroup.events";
     let failed = |source: io::Error| CgroupError::Read {
         file: directory.path().join(file),
@@ -207,13 +215,17 @@ fn freeze_v2(directory: &Directory) -> Result<(), CgroupError> {
             return Err(still_running(directory));
         }
         let timeout = Timespec {
-            tv_sec: left.as_secs().try_into().unwrap_or(i64::MAX),
-            tv_nsec: left.subsec_nanos().into(),
+            tv_sec: 0,
+            tv_nsec: TURN.min(left).subsec_nanos().into(),
         };
         let mut waited = [PollFd::new(&events, PollFlags::PRI)];
         match rustix::event::poll(&mut waited, Some(&timeout)) {
             Ok(_) | Err(Errno::INTR) => {}
             Err(errno) => return Err(failed(errno.into())),
+        }
+        // Who lets them go on, or removes the cgroup, wakes nobody.
+        if directory.read(V2_FREEZE)?.trim() == "0" {
+            return Ok(());
         }
     }
 }
@@ -288,7 +300,34 @@ pub(super) fn below(directory: &Directory) -> io::Result<Vec<Directory>> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::{CgroupRecord, PlaceRecord};
     use super::*;
+
+    #[test]
+    fn in_a_cgroup_that_was_removed_nobody_is_stopped() {
+        let cgroup = |controllers: &[&str], directory: &Path| {
+            let place = PlaceRecord {
+                controllers: controllers.iter().map(ToString::to_string).collect(),
+                directory: directory.to_owned(),
+            };
+            let record = CgroupRecord {
+                places: vec![place],
+                unit: None,
+            };
+            Cgroup::open(&record).unwrap()
+        };
+        let dir = tempfile::tempdir().unwrap();
+        let gone = dir.path().join("gone");
+        for controllers in [&["freezer"] as &[_], &[]] {
+            cgroup(controllers, &gone).thaw().unwrap();
+            // One that is there, and has no freezer.
+            let there = cgroup(&["pids"], dir.path()).thaw();
+            assert!(
+                matches!(there, Err(CgroupError::MissingController { .. })),
+                "{there:?}"
+            );
+        }
+    }
 
     #[test]
     fn who_is_in_no_pid_namespace_of_ours_is_not_signalled() {

@@ -137,7 +137,7 @@ pub fn run(runtime: &Runtime, id: &str, options: &CreateOptions) -> Result<Outco
         false => Some(Foreground::prepare()?),
     };
     let done = listen_when_ready(&parent, told).and_then(|notify| {
-        complete(&mut parent, &bundle, options)?;
+        complete_unseen(&mut parent, &bundle, options)?;
         Ok(notify)
     });
     let notify = match done {
@@ -324,6 +324,22 @@ fn complete(
 /// Whether a process must let others look into it so that its listener can be taken: only root may else.
 pub(super) fn shown_to_taker(profile: &LinuxSeccomp) -> bool {
     seccomp::asks(profile) && !rustix::process::geteuid().is_root()
+}
+
+/// As [`complete`], with nobody entering meanwhile: before its root is its own, that would be the host's.
+fn complete_unseen(
+    parent: &mut Parent<'_>,
+    bundle: &Bundle,
+    options: &CreateOptions,
+) -> Result<(), Error> {
+    if let Some(dir) = &parent.dir {
+        dir.mark_coming()?;
+    }
+    complete(parent, bundle, options)?;
+    if let Some(dir) = &parent.dir {
+        dir.unmark_coming();
+    }
+    Ok(())
 }
 
 /// Undoes what a failed creation did.

@@ -118,12 +118,14 @@ fn kill_init(record: &Record) -> Result<(), ContainerError> {
     if !is_alive(record.pid, record.start_time) {
         return Ok(());
     }
-    if let Some(cgroup) = record.cgroup() {
-        // A frozen process dies only when it is thawed.
-        let _ = cgroup.thaw();
-    }
     let _ = dhow_sys::signal::send(std::os::fd::AsFd::as_fd(&pidfd), 9);
-    await_pidfd(record, &pidfd);
+    let cgroup = record.cgroup();
+    await_pidfd(record, &pidfd, || {
+        // A frozen process dies only when it is thawed, and somebody may be pausing it just now.
+        if let Some(cgroup) = &cgroup {
+            let _ = cgroup.thaw();
+        }
+    });
     if is_alive(record.pid, record.start_time) {
         return Err(ContainerError::Stuck {
             id: record.id.clone(),
@@ -138,13 +140,15 @@ pub(super) fn await_end(record: &Record) {
     let pidfd = Pid::from_raw(record.pid)
         .and_then(|pid| rustix::process::pidfd_open(pid, PidfdFlags::empty()).ok());
     if let Some(pidfd) = pidfd {
-        await_pidfd(record, &pidfd);
+        await_pidfd(record, &pidfd, || {});
     }
 }
 
-fn await_pidfd(record: &Record, pidfd: &std::os::fd::OwnedFd) {
+/// Waits for the end of a process, and does this now and then meanwhile.
+fn await_pidfd(record: &Record, pidfd: &std::os::fd::OwnedFd, meanwhile: impl Fn()) {
     let end = Instant::now() + PATIENCE;
     while is_alive(record.pid, record.start_time) && Instant::now() < end {
+        meanwhile();
         let mut fds = [rustix::event::PollFd::new(
             pidfd,
             rustix::event::PollFlags::IN,

@@ -145,7 +145,12 @@ pub fn exec(runtime: &Runtime, id: &str, options: &ExecOptions) -> Result<Outcom
     };
     if let Err(error) = parent.run() {
         parent.kill();
-        return Err(error);
+        let record = &parent.record;
+        return Err(match error {
+            // Whoever attends to the container has removed it meanwhile.
+            Error::Cgroup(_) if !is_alive(record.pid, record.start_time) => has_stopped(record),
+            error => error,
+        });
     }
     let console = parent.console.take();
     match (foreground, parent.made.take()) {
@@ -169,9 +174,21 @@ fn require_running(dir: &ContainerDir, ignore_paused: bool) -> Result<Record, Er
     }
 }
 
+fn has_stopped(record: &Record) -> Error {
+    Error::Container(ContainerError::Status {
+        verb: "exec",
+        id: record.id.clone(),
+        status: Status::Stopped,
+    })
+}
+
 /// The container's init, and the namespaces in which it differs from this process.
 fn open_target(record: &Record) -> Result<(OwnedFd, u64), Error> {
-    let error = |errno| Error::system("open the container's init", errno);
+    let error = |errno| match errno {
+        // It has ended since its status was looked at.
+        Errno::SRCH => has_stopped(record),
+        errno => Error::system("open the container's init", errno),
+    };
     let pid = Pid::from_raw(record.pid).ok_or_else(|| error(Errno::SRCH))?;
     let target = rustix::process::pidfd_open(pid, PidfdFlags::empty()).map_err(error)?;
     let mut namespaces = 0;

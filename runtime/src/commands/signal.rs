@@ -39,7 +39,7 @@ pub fn kill(runtime: &Runtime, id: &str, signal: i32, all: bool) -> Result<(), E
         }
         return Ok(());
     }
-    let (record, status) = dir.require("kill")?;
+    let (record, _) = dir.require("kill")?;
     let ended = || {
         Error::Container(ContainerError::Status {
             verb: "kill",
@@ -60,8 +60,8 @@ pub fn kill(runtime: &Runtime, id: &str, signal: i32, all: bool) -> Result<(), E
     if signal == SIGKILL
         && let Some(cgroup) = record.cgroup()
     {
-        if status == Status::Paused {
-            // A frozen process dies only when it is thawed.
+        // A frozen process dies only when it is thawed; it may have been paused since it was looked at above.
+        if cgroup.is_frozen().unwrap_or(false) {
             cgroup.thaw()?;
         }
         // Without a pid namespace of its own, the others would outlive init.

@@ -5,7 +5,7 @@ use oci_spec::runtime::{LinuxIntelRdt, LinuxResources};
 use super::Runtime;
 use super::members::has_places;
 use crate::cgroup::Cgroup;
-use crate::container::{ContainerDir, Record};
+use crate::container::{ContainerDir, ContainerError, Record, Status, is_alive};
 use crate::error::Error;
 use crate::plan::resctrl_group;
 use crate::resctrl::Places;
@@ -27,7 +27,17 @@ pub(super) fn cgroup_of(record: &Record) -> Result<Cgroup, Error> {
 pub fn pause(runtime: &Runtime, id: &str) -> Result<(), Error> {
     let dir = ContainerDir::open(&runtime.root, id)?;
     let (record, _) = dir.require("pause")?;
-    Ok(cgroup_of(&record)?.freeze()?)
+    match cgroup_of(&record)?.freeze() {
+        // It was removed while it was being stopped.
+        Err(_) if !is_alive(record.pid, record.start_time) => {
+            Err(Error::Container(ContainerError::Status {
+                verb: "pause",
+                id: id.to_owned(),
+                status: Status::Stopped,
+            }))
+        }
+        frozen => Ok(frozen?),
+    }
 }
 
 /// Lets a paused container go on.

@@ -5,7 +5,7 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use rustix::fs::{AtFlags, FlockOperation, Mode, OFlags};
+use rustix::fs::{AtFlags, FileType, FlockOperation, Mode, OFlags};
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
 use rustix::process::Pid;
@@ -17,8 +17,11 @@ use crate::spec::Spec;
 /// The socket on which init waits.
 pub const START_SOCKET: &str = "start.sock";
 
-/// Its name until the container is created.
+/// Its name until the container is created; of `run` it is a plain file.
 pub const COMING_START_SOCKET: &str = ".start.sock";
+
+/// The bundle's configuration as it was at creation.
+const CONFIGURATION: &str = "config.json";
 
 /// Sees that the directory of all containers can be looked at: on a dead mount every command would wait for ever. Says whether
 /// anything is there, as far as it is known.
@@ -54,6 +57,28 @@ impl ContainerDir {
     /// When there is one already; when the directory of all containers does not answer.
     pub fn create(root: &Path, id: &str) -> Result<Self, ContainerError> {
         check_id(id)?;
+        loop {
+            let path = Self::make_directory(root, id)?;
+            match Self::open_directory(path, id).and_then(Self::locked_and_empty) {
+                // Between its making and its lock a `delete` took it for what a crash had left.
+                Err(ContainerError::NotFound(_)) => {}
+                answer => return answer,
+            }
+        }
+    }
+
+    /// Locks a directory that was just made by this name. After a `delete` of that moment it may be what another `create` has
+    /// made since, who is to have it then.
+    fn locked_and_empty(self) -> Result<Self, ContainerError> {
+        self.lock()?;
+        match self.has(CONFIGURATION) {
+            true => Err(ContainerError::Exists(self.id)),
+            false => Ok(self),
+        }
+    }
+
+    /// Makes the directory of a container, and that of all where there is none yet.
+    fn make_directory(root: &Path, id: &str) -> Result<PathBuf, ContainerError> {
         let is_there = check_root(root)?;
         let path = root.join(id);
         let system = |doing, path: &Path, errno| ContainerError::System {
@@ -85,9 +110,7 @@ impl ContainerDir {
             Errno::EXIST => ContainerError::Exists(id.to_owned()),
             errno => system("make", &path, errno),
         })?;
-        let dir = Self::open_directory(path, id)?;
-        dir.lock()?;
-        Ok(dir)
+        Ok(path)
     }
 
     /// The directory of a container that is there.
@@ -248,8 +271,8 @@ impl ContainerDir {
     /// The system's.
     pub fn write_configuration(&self, content: &[u8]) -> Result<(), ContainerError> {
         let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC;
-        self.write_file("config.json", flags, content)
-            .map_err(|errno| self.system("write", "config.json", errno))
+        self.write_file(CONFIGURATION, flags, content)
+            .map_err(|errno| self.system("write", CONFIGURATION, errno))
     }
 
     fn write_file(&self, name: &str, flags: OFlags, content: &[u8]) -> rustix::io::Result<()> {
@@ -304,9 +327,9 @@ impl ContainerDir {
     /// # Errors
     /// When it is not there or not whole.
     pub fn spec(&self) -> Result<Spec, ContainerError> {
-        let text = self.read("config.json")?;
+        let text = self.read(CONFIGURATION)?;
         serde_json::from_slice(&text).map_err(|source| ContainerError::Broken {
-            path: self.path.join("config.json"),
+            path: self.path.join(CONFIGURATION),
             source,
         })
     }
@@ -340,6 +363,22 @@ impl ContainerDir {
     /// The path of a name in the directory: short, however deep the directory is, as a socket's address must be.
     pub fn short_path(&self, name: &str) -> String {
         format!("/proc/self/fd/{}/{name}", self.fd.as_raw_fd())
+    }
+
+    /// What `run` makes is no container to enter before it is whole, though nobody will wait for `start`.
+    ///
+    /// # Errors
+    /// The system's.
+    pub fn mark_coming(&self) -> Result<(), ContainerError> {
+        let (name, mode) = (COMING_START_SOCKET, Mode::from_raw_mode(0o600));
+        rustix::fs::mknodat(&self.fd, name, FileType::RegularFile, mode, 0)
+            .map_err(|errno| self.system("make", name, errno))
+    }
+
+    /// What `run` made has become its program.
+    pub fn unmark_coming(&self) {
+        // Nobody else removes it.
+        let _ = rustix::fs::unlinkat(&self.fd, COMING_START_SOCKET, AtFlags::empty());
     }
 
     /// The container is created: from here on it can be started.
@@ -376,14 +415,14 @@ impl ContainerDir {
         if self.has(COMING_START_SOCKET) && !self.creator_is_gone() {
             return Status::Creating;
         }
-        if self.waits_for_start() {
-            return Status::Created;
-        }
         let frozen = record
             .cgroup()
             .is_some_and(|cgroup| cgroup.is_frozen().unwrap_or(false));
         if frozen {
+            // Also before or in the middle of `start`, which goes on only when somebody may resume it.
             Status::Paused
+        } else if self.waits_for_start() {
+            Status::Created
         } else {
             Status::Running
         }
@@ -427,7 +466,7 @@ impl ContainerDir {
     /// The system's.
     pub fn remove(self) -> Result<(), ContainerError> {
         // Mostly these are all that is in it.
-        for name in ["state.json", "config.json"] {
+        for name in ["state.json", CONFIGURATION] {
             let _ = rustix::fs::unlinkat(&self.fd, name, AtFlags::empty());
         }
         if rustix::fs::rmdir(&self.path).is_ok() {
@@ -447,7 +486,44 @@ impl ContainerDir {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::{AtomicBool, Ordering};
+
     use super::*;
+
+    #[test]
+    fn one_creator_has_the_directory_whatever_deletes_do_meanwhile() {
+        let root = tempfile::tempdir().unwrap();
+        let done = AtomicBool::new(false);
+        let delete = || {
+            while !done.load(Ordering::Relaxed) {
+                if let Ok(dir) = ContainerDir::open(root.path(), "c")
+                    && dir.lock().is_ok()
+                {
+                    dir.remove().unwrap();
+                }
+            }
+        };
+        let create = || {
+            for _ in 0..3000 {
+                match ContainerDir::create(root.path(), "c") {
+                    // Two who believed to have made it would both write.
+                    Ok(dir) => dir.write_configuration(b"{}").unwrap(),
+                    Err(error) => assert!(matches!(error, ContainerError::Exists(_)), "{error}"),
+                }
+            }
+        };
+        std::thread::scope(|scope| {
+            let creators = [scope.spawn(create), scope.spawn(create)];
+            for _ in 0..2 {
+                scope.spawn(delete);
+            }
+            let ended = creators.map(std::thread::ScopedJoinHandle::join);
+            done.store(true, Ordering::Relaxed);
+            for end in ended {
+                end.unwrap();
+            }
+        });
+    }
 
     #[test]
     fn who_has_taken_the_lock_and_let_the_directory_go_is_not_its_holder() {

@@ -96,7 +96,8 @@ impl Docker {
             .arg(format!("/{}", self.enclosure.cgroup()))
             .args(["--bridge=none", "--iptables=false", "--ip6tables=false"])
             .args(["--ip-forward=false", "--ip-masq=false"])
-            .args(["--userland-proxy=false", "--log-level=error"])
+            // Its own words are looked at when a test has failed.
+            .args(["--userland-proxy=false", "--debug"])
             .args(self.option);
         let log = path("docker.log");
         self.enclosure.daemon(daemon, &log);
@@ -122,12 +123,18 @@ impl Docker {
         I: IntoIterator<Item = S>,
         S: AsRef<OsStr>,
     {
-        let mut command = self.enclosure.command("docker");
+        let mut command = self.client("docker");
+        command.args(args);
+        command
+    }
+
+    /// A program that finds the daemon.
+    fn client(&self, program: &str) -> Command {
+        let mut command = self.enclosure.command(program);
         command
             .env("DOCKER_HOST", format!("unix://{}", self.socket.display()))
             .env("DOCKER_CONFIG", self.sandbox.path("docker-config"))
-            .env("DOCKER_BUILDKIT", "0")
-            .args(args);
+            .env("DOCKER_BUILDKIT", "0");
         command
     }
 
@@ -212,6 +219,25 @@ impl Docker {
         let records = self.sandbox.path("docker-exec/runtime-runc/moby");
         let left: Vec<_> = fs_err::read_dir(records).expect("records").collect();
         assert!(left.is_empty(), "records: {left:?}");
+    }
+}
+
+impl Drop for Docker {
+    /// Tells what the daemon and its containerd know when a test has failed: of a container that never ended, which of its events
+    /// were sent, which came, and what the daemon's threads wait for.
+    fn drop(&mut self) {
+        if !std::thread::panicking() {
+            return;
+        }
+        let words = "docker ps --all --no-trunc; ps -eo pid,ppid,stat,wchan:20,args; \
+                     kill -USR1 $(cat docker.pid docker-exec/containerd/containerd.pid); sleep 2; \
+                     tail -n 500 docker-exec/goroutine-stacks-*; tail -n 1000 docker.log";
+        let mut shell = self.client("timeout");
+        shell
+            .args(["30", "sh", "-c", &format!("cd \"$1\"; {words}"), "sh"])
+            .arg(self.sandbox.path(""));
+        let told = shell.output().map(|ran| ran.stdout);
+        eprintln!("{}", String::from_utf8_lossy(&told.unwrap_or_default()));
     }
 }
 

@@ -201,6 +201,26 @@ fn each_place_in_life_refuses_what_runc_refuses() {
 }
 
 #[test]
+fn a_created_container_is_paused_and_resumed() {
+    let sandbox = Sandbox::new();
+    let mut bundle = sandbox.bundle("sleep 100");
+    bundle.cgroup_by_id();
+    bundle.write_config();
+    for runtime in Runtime::both(&bundle) {
+        let id = runtime.id();
+        runtime.quiet(&["create", &id]);
+        runtime.quiet(&["pause", &id]);
+        assert_eq!(runtime.state()["status"], "paused", "{}", runtime.name);
+        let words = "cannot start a container in the paused state";
+        runtime.refuses(&["start", &id], 1, words);
+        runtime.quiet(&["resume", &id]);
+        assert_eq!(runtime.state()["status"], "created", "{}", runtime.name);
+        runtime.quiet(&["start", &id]);
+        assert_eq!(runtime.state()["status"], "running", "{}", runtime.name);
+    }
+}
+
+#[test]
 fn a_created_container_is_deleted_with_its_process() {
     let sandbox = Sandbox::new();
     let mut bundle = sandbox.bundle("sleep 100");
