@@ -48,10 +48,9 @@ impl Entrance {
                 .map_err(|error| Refusal::new(Code::Unknown, error))??;
         }
         if self.read_only && !matches!(*method, Method::GET | Method::HEAD) {
-            return Err(Refusal::new(
-                Code::Denied,
-                "this registry can only be read from",
-            ));
+            // Nobody's login would help, so it is not denied: distribution-spec, "Content Management".
+            let refusal = Refusal::new(Code::Unsupported, "this registry can only be read from");
+            return Err(refusal.header(header::ALLOW, "GET, HEAD"));
         }
         Ok(())
     }

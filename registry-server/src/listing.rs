@@ -86,19 +86,26 @@ pub(crate) async fn referrers(
     subject: Digest,
     query: Parameters,
 ) -> Result<Response<Body>, Refusal> {
+    let filter = query.get("artifactType");
+    if let Some(upstream) = registry.upstream()
+        && let Some(found) = upstream.referrers(&registry, &name, &subject).await?
+    {
+        return Ok(referrers_page(found, filter));
+    }
     let found = registry
         .on_disk(move |storage| Ok(storage.referrers(&name, &subject)?))
         .await?;
-    Ok(referrers_of(&found, query.get("artifactType")))
+    Ok(referrers_of(&found, filter))
 }
 
 /// The answer with these referrers, of which a filter may leave some.
 pub(crate) fn referrers_of(found: &[StoredManifest], filter: Option<&str>) -> Response<Body> {
-    let manifests: Vec<Value> = found
-        .iter()
-        .map(descriptor)
-        .filter(|found| filter.is_none_or(|filter| found["artifactType"] == filter))
-        .collect();
+    referrers_page(found.iter().map(descriptor).collect(), filter)
+}
+
+/// The answer with these descriptors, of which a filter may leave some.
+fn referrers_page(mut manifests: Vec<Value>, filter: Option<&str>) -> Response<Body> {
+    manifests.retain(|found| filter.is_none_or(|filter| found["artifactType"] == filter));
     let mut response = json(&json!({
         "schemaVersion": 2,
         "mediaType": INDEX,

@@ -39,7 +39,8 @@ impl Contents {
         serde_json::from_slice(bytes)
     }
 
-    fn subject(&self) -> Option<Digest> {
+    /// The manifest that it refers to.
+    pub(crate) fn subject(&self) -> Option<Digest> {
         let subject = self.subject.as_ref()?;
         Digest::of_descriptor(subject).ok()
     }

@@ -5,10 +5,12 @@ use std::io::{self, Write};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use axum::http::StatusCode;
-use dhow_image::Digest;
+use dhow_image::{Descriptor, Digest};
+use serde_json::Value;
 
 use crate::answer::{Code, Refusal};
 use crate::listing;
+use crate::manifests::Contents;
 use crate::name::{ManifestName, RepositoryName};
 use crate::registry::Registry;
 use crate::route::{Endpoint, UploadId};
@@ -34,6 +36,16 @@ pub trait Upstream: Send + Sync {
     /// # Errors
     /// When it cannot be asked.
     fn tags(&self, repository: &str) -> Result<Option<Vec<String>>, UpstreamError>;
+
+    /// The descriptors of the manifests that have this one as their subject.
+    ///
+    /// # Errors
+    /// When it cannot be asked.
+    fn referrers(
+        &self,
+        repository: &str,
+        subject: &Digest,
+    ) -> Result<Vec<Descriptor>, UpstreamError>;
 
     /// Writes a blob of a repository; whether there is such a blob. Its digest is checked by the caller.
     ///
@@ -106,6 +118,33 @@ impl Upstreams {
             .await
     }
 
+    /// What refers to a manifest, as the upstream registry has it; none where it is away, so that what is kept has to do.
+    pub(crate) async fn referrers(
+        &self,
+        registry: &Arc<Registry>,
+        name: &RepositoryName,
+        subject: &Digest,
+    ) -> Result<Option<Vec<Value>>, Refusal> {
+        let upstream = Arc::clone(&self.upstream);
+        let (name, subject) = (name.clone(), subject.clone());
+        registry
+            .on_disk(
+                move |storage| match upstream.referrers(name.as_str(), &subject) {
+                    Ok(found) => {
+                        let found = found.iter().map(serde_json::to_value);
+                        let found = found.collect::<Result<_, _>>();
+                        Ok(Some(found.map_err(io::Error::from)?))
+                    }
+                    Err(error) => {
+                        tracing::warn!(%error, "upstream");
+                        let kept = storage.repository_exists(&name);
+                        if kept { Ok(None) } else { Err(away(&*error)) }
+                    }
+                },
+            )
+            .await
+    }
+
     async fn provide_blob(
         &self,
         registry: &Arc<Registry>,
@@ -174,13 +213,15 @@ fn provide_manifest(
         ManifestName::Digest(digest) => digest.clone(),
         ManifestName::Tag(_) => Digest::of(&bytes),
     };
+    let contents = Contents::read(&bytes).ok();
+    let subject = contents.and_then(|contents| contents.subject());
     let stored = StoredManifest {
         digest,
         media_type,
         bytes,
     };
     let _gate = storage.gate();
-    storage.put_manifest(name, &stored, tags, None)?;
+    storage.put_manifest(name, &stored, tags, subject.as_ref())?;
     Ok(())
 }
 

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
-use dhow_image::{Digest, ImageReference, TransferErrorKind};
+use dhow_image::{Descriptor, Digest, ImageReference, TransferErrorKind};
 use dhow_registry_client::{Account, Client};
 use dhow_registry_server::{Server, ServerOptions, TlsFiles, Upstream, UpstreamError};
 use tokio::signal::unix::{SignalKind, signal};
@@ -154,6 +154,15 @@ impl Upstream for Remote {
 
     fn tags(&self, repository: &str) -> Result<Option<Vec<String>>, UpstreamError> {
         Ok(self.client.tags(&self.reference(repository, "latest")?)?)
+    }
+
+    fn referrers(
+        &self,
+        repository: &str,
+        subject: &Digest,
+    ) -> Result<Vec<Descriptor>, UpstreamError> {
+        let reference = self.reference(repository, &subject.to_string())?;
+        Ok(self.client.referrers(&reference, subject, None)?)
     }
 
     fn blob(

@@ -4,7 +4,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use dhow_integration_tests::certificates::Authority;
-use dhow_integration_tests::registry::{MANIFEST, Registry, closing, manifest, noise, sha256};
+use dhow_integration_tests::registry::{
+    INDEX, MANIFEST, Registry, artifact, closing, descriptor, manifest, noise, sha256,
+};
 use dhow_integration_tests::{PATIENCE, Ran, Sandbox, ran};
 
 /// `me:secret` as htpasswd's bcrypt form has it.
@@ -141,14 +143,14 @@ fn it_can_only_be_read_from() {
     let path = format!("/v2/app/manifests/{digest}");
     registry
         .ask("DELETE", &path, &[], b"")
-        .expect_error(403, "DENIED");
+        .expect_error(405, "UNSUPPORTED");
     registry
         .ask("POST", "/v2/app/blobs/uploads/", &[], b"")
-        .expect_error(403, "DENIED");
+        .expect_error(405, "UNSUPPORTED");
     let kind = [("Content-Type", MANIFEST)];
     registry
         .ask("PUT", "/v2/app/manifests/2", &kind, &bytes)
-        .expect_error(403, "DENIED");
+        .expect_error(405, "UNSUPPORTED");
 }
 
 #[test]
@@ -239,7 +241,7 @@ fn it_stands_before_another_registry_and_keeps_what_was_asked_for() {
     get("/v2/team/app/manifests/2").expect_error(404, "MANIFEST_UNKNOWN");
     proxy
         .ask("POST", "/v2/app/blobs/uploads/", &[], b"")
-        .expect_error(403, "DENIED");
+        .expect_error(405, "UNSUPPORTED");
     // A tag that moves is seen to move.
     let second = manifest(b"{}", &[]);
     let kind = [("Content-Type", MANIFEST)];
@@ -283,6 +285,52 @@ fn a_proxy_lists_the_tags_that_the_other_registry_has() {
     home.stop();
     assert_eq!(tags("/v2/team/app/tags/list"), r#"["c"]"#);
     proxy.get("/v2/team/none/tags/list").expect(502);
+}
+
+#[test]
+fn a_proxy_lists_what_refers_to_a_manifest_there() {
+    // One that keeps the list itself, and one of before that interface, where a tag has it.
+    for mut home in [Registry::embedded(), Registry::debian()] {
+        let (subject, digest) = home.push_manifest("team/app", "1", b"{}", &[]);
+        home.push_blob("team/app", b"signed");
+        let statement = artifact(b"signed", &descriptor(MANIFEST, &subject));
+        let named = sha256(&statement);
+        let kind = [("Content-Type", MANIFEST)];
+        let path = format!("/v2/team/app/manifests/{named}");
+        home.ask("PUT", &path, &kind, &statement).expect(201);
+        if home.get(&format!("/v2/team/app/referrers/{digest}")).status == 404 {
+            let mut entry = descriptor(MANIFEST, &statement);
+            entry["artifactType"] = "application/vnd.example.statement".into();
+            let list =
+                serde_json::json!({ "schemaVersion": 2, "mediaType": INDEX, "manifests": [entry] });
+            let path = format!("/v2/team/app/manifests/{}", digest.replace(':', "-"));
+            let kind = [("Content-Type", INDEX)];
+            home.ask("PUT", &path, &kind, list.to_string().as_bytes())
+                .expect(201);
+        }
+        let url = format!("http://{}", home.address());
+        let proxy = Registry::embedded_with(Sandbox::new(), &["--proxy", &url]);
+        let listed = |query: &str| {
+            let answer = proxy.get(&format!("/v2/team/app/referrers/{digest}{query}"));
+            assert_eq!(answer.expect(200).header("content-type"), INDEX);
+            answer.json()["manifests"].clone()
+        };
+        let found = listed("");
+        assert_eq!(found[0]["digest"], named, "{found}");
+        assert_eq!(
+            found[0]["artifactType"],
+            "application/vnd.example.statement"
+        );
+        assert_eq!(
+            listed("?artifactType=application/vnd.example.other"),
+            serde_json::json!([])
+        );
+        // While it is away, what is kept is listed.
+        let accept = [("Accept", MANIFEST)];
+        proxy.ask("GET", &path, &accept, b"").expect(200);
+        home.stop();
+        assert_eq!(listed("")[0]["digest"], named);
+    }
 }
 
 /// The most memory that a process has had, in bytes.
