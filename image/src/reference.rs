@@ -122,6 +122,16 @@ impl FromStr for ImageReference {
             text: text.chars().take(300).collect(),
             reason: reason.to_owned(),
         };
+        if let Some((scheme, rest)) = text.split_once("://")
+            && scheme
+                .bytes()
+                .all(|b| b.is_ascii_alphanumeric() || b == b'-')
+        {
+            return Err(fail(&format!(
+                "it begins with \"{scheme}://\"; write {} alone",
+                rest.chars().take(100).collect::<String>()
+            )));
+        }
         let (rest, digest) = match text.split_once('@') {
             Some((rest, digest)) => {
                 let digest = digest.parse::<Digest>().map_err(|e| fail(&e.to_string()))?;
@@ -147,6 +157,9 @@ impl FromStr for ImageReference {
             "index.docker.io" => DEFAULT_REGISTRY,
             other => other,
         };
+        if name == path && name.len() == 64 && name.bytes().all(|b| b.is_ascii_hexdigit()) {
+            return Err(fail("64 hexadecimal digits are an id, and no name"));
+        }
         let repository = if registry == DEFAULT_REGISTRY && !path.contains('/') {
             format!("{OFFICIAL}/{path}")
         } else {
@@ -364,6 +377,9 @@ mod tests {
             ("localhost:99999/app", "host name"),
             ("app@sha256:12", "not a digest"),
             (&"a".repeat(300), "longer than 255"),
+            (&"a".repeat(64), "an id, and no name"),
+            ("docker://app:1", "write app:1 alone"),
+            ("https://example.org/app", "write example.org/app alone"),
         ] {
             let error = text.parse::<ImageReference>().unwrap_err().to_string();
             assert!(error.contains(reason), "{text}: {error}");

@@ -190,8 +190,9 @@ pub(crate) fn is_loopback(host: &str) -> bool {
             .is_ok_and(|address| address.is_loopback());
     }
     let name = host.split(':').next().unwrap_or_default();
-    name == "localhost"
-        || name.ends_with(".localhost")
+    let lower = name.to_ascii_lowercase();
+    lower == "localhost"
+        || lower.ends_with(".localhost")
         || name
             .parse::<IpAddr>()
             .is_ok_and(|address| address.is_loopback())
@@ -239,6 +240,7 @@ mod tests {
             "127.9.9.9",
             "[::1]:5000",
             "registry.localhost:5000",
+            "LocalHost:5000",
         ] {
             assert!(endpoint(registry).is_plain(), "{registry}");
         }

@@ -60,6 +60,7 @@ impl Resolved {
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct Kind {
+    schema_version: Option<u64>,
     media_type: Option<String>,
     manifests: Option<serde::de::IgnoredAny>,
 }
@@ -169,6 +170,15 @@ pub(crate) fn media_type(
         let message = format!("reading the manifest of {}", reference.familiar());
         TransferError::caused(TransferErrorKind::Corrupt, message, error)
     })?;
+    if kind.schema_version == Some(1) {
+        let name = reference.familiar();
+        return Err(TransferError::new(
+            TransferErrorKind::Other,
+            format!(
+                "{name} is of Docker's first form (schema 1), which dhow does not read; put it into a newer one: `skopeo copy --format v2s2 docker://{name} docker://{name}`"
+            ),
+        ));
+    }
     let said = said.map(|said| said.split(';').next().unwrap_or_default().trim());
     let known = |name: &str| DocumentKind::of(&MediaType::from(name)).is_some();
     let name = match (kind.media_type.as_deref(), said) {
@@ -272,5 +282,7 @@ mod tests {
         assert!(of(&own, Some(index)).is_err());
         assert!(of(r#"{"mediaType":"text/plain"}"#, None).is_err());
         assert!(of("<html>", None).is_err());
+        let old = of(r#"{"schemaVersion":1,"name":"app","fsLayers":[]}"#, None);
+        assert!(old.unwrap_err().to_string().contains("skopeo copy"));
     }
 }

@@ -124,10 +124,11 @@ impl Registries {
         if let Some(full) = self.conf.aliases.get(bare).filter(|full| !full.is_empty()) {
             return Ok(vec![format!("{full}{suffix}").parse().map_err(bad)?]);
         }
-        if self.conf.search.is_empty() {
+        let search = self.conf.search.as_deref().unwrap_or_default();
+        if search.is_empty() {
             return Ok(vec![reference]);
         }
-        let each = self.conf.search.iter();
+        let each = search.iter();
         each.map(|registry| format!("{registry}/{text}").parse().map_err(bad))
             .collect()
     }

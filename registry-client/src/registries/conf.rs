@@ -12,8 +12,8 @@ use crate::repository::Access;
 /// What the files say together.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Conf {
-    /// Registries in which names without one are looked for.
-    pub(super) search: Vec<String>,
+    /// Registries in which names without one are looked for; none where no file says anything.
+    pub(super) search: Option<Vec<String>>,
     /// Short names and what they mean.
     pub(super) aliases: BTreeMap<String, String>,
     registries: Vec<Entry>,
@@ -91,7 +91,7 @@ impl Conf {
             }
         }
         Ok(Self {
-            search: document.unqualified_search_registries.unwrap_or_default(),
+            search: document.unqualified_search_registries,
             aliases: document.aliases,
             registries,
         })
@@ -99,9 +99,8 @@ impl Conf {
 
     /// Takes in what a later file says.
     pub(super) fn merge(&mut self, later: Self) {
-        if !later.search.is_empty() {
-            self.search = later.search;
-        }
+        // An empty list is a word, too: it takes back what an earlier file said.
+        self.search = later.search.or(self.search.take());
         self.aliases.extend(later.aliases);
         for entry in later.registries {
             self.registries.retain(|known| known.prefix != entry.prefix);
@@ -277,10 +276,12 @@ mod tests {
     fn later_files_replace_what_they_name() {
         let mut conf = Conf::parse(TEXT).unwrap();
         conf.merge(Conf::parse("[[registry]]\nprefix = \"example.com/foo\"\nlocation = \"new.org\"\n[aliases]\ntool = \"x.org/tool\"").unwrap());
-        assert_eq!(conf.search, ["a.org", "b.org"]);
+        assert_eq!(conf.search.as_deref().unwrap(), ["a.org", "b.org"]);
         assert_eq!(conf.aliases["tool"], "x.org/tool");
         let entry = conf.entry(&"example.com/foo/app".parse().unwrap()).unwrap();
         assert_eq!(entry.location, "new.org");
+        conf.merge(Conf::parse("unqualified-search-registries = []").unwrap());
+        assert_eq!(conf.search.as_deref().unwrap(), [""; 0]);
         assert!(Conf::parse("[registries.search]\nregistries = []").is_err());
         assert!(Conf::parse("[[registry]]\ninsecure = true").is_err());
     }
