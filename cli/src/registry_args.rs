@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use anyhow::Context as _;
 use dhow_image::{ImageReference, ReferenceError};
 use dhow_registry_client::{Client, ClientOptions, Credentials, Keychain, Registries, Trust};
 
@@ -42,8 +43,15 @@ impl RegistryArgs {
         }
     }
 
-    /// A client that works as was asked.
+    /// A client that works as was asked, and asks with the logins that there are.
+    ///
+    /// # Errors
+    /// When a file was named that is not there: nobody means to be nobody by it.
     pub(crate) fn client(&self) -> anyhow::Result<Client> {
+        if let Some(path) = &self.authfile {
+            let found = fs_err::metadata(path);
+            found.context("reading the logins of --authfile; `dhow login --authfile` makes it")?;
+        }
         Ok(Client::new(self.options()?))
     }
 

@@ -48,7 +48,17 @@ impl Store {
         mut input: File,
         progress: &dyn Progress,
     ) -> Result<Vec<Loaded>, StoreError> {
+        if input.metadata().is_ok_and(|found| found.is_dir()) {
+            return Err(StoreError::Invalid(
+                "this is a directory; `dhow image copy oci:DIRECTORY store:NAME` takes an image from an OCI layout".to_owned(),
+            ));
+        }
         let start = beginning(&mut input, 4)?;
+        if let Some(program) = Compression::unread_of_bytes(&start) {
+            return Err(StoreError::Invalid(format!(
+                "it is compressed by {program}, which is not read here; decompress it first (`{program} -d`)"
+            )));
+        }
         match Compression::of_bytes(&start) {
             Compression::None if input.metadata().is_ok_and(|found| found.is_file()) => {
                 let back = i64::try_from(start.len()).unwrap_or(0);

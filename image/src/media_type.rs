@@ -42,6 +42,15 @@ impl Compression {
         }
     }
 
+    /// The program by which a stream is compressed that begins so, where it is one that is not read here.
+    pub fn unread_of_bytes(start: &[u8]) -> Option<&'static str> {
+        match start {
+            [0xfd, b'7', b'z', b'X', ..] => Some("xz"),
+            [b'B', b'Z', b'h', ..] => Some("bzip2"),
+            _ => None,
+        }
+    }
+
     /// The media type of a layer compressed so.
     pub fn layer_media_type(self) -> MediaType {
         match self {

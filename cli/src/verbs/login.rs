@@ -4,7 +4,7 @@ use std::io::{BufRead as _, IsTerminal as _, Read as _, Write as _};
 use std::process::ExitCode;
 
 use anyhow::{Context as _, bail, ensure};
-use dhow_registry_client::{Account, Kept, Keychain, Proof};
+use dhow_registry_client::{Account, Client, Kept, Keychain, Proof};
 
 use crate::registry_args::RegistryArgs;
 use crate::terminal::without_echo;
@@ -33,7 +33,8 @@ pub(crate) struct Args {
 
 pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let keychain = args.registry.keychain();
-    let client = args.registry.client()?;
+    // The file of logins may be made by this.
+    let client = Client::new(args.registry.options()?);
     if args.password.is_some() {
         eprintln!("WARNING! Using --password via the CLI is insecure. Use --password-stdin.");
     }
