@@ -1,5 +1,7 @@
 //! Images as verbs want them: from the store, or pulled into it.
 
+use std::fmt;
+
 use dhow_image::{ImageReference, Platform, Progress};
 use dhow_image_store::{Image, Lease, Store, StoreError, StoreErrorKind};
 use dhow_registry_client::Wanted;
@@ -19,6 +21,18 @@ pub(crate) enum PullPolicy {
     /// Never
     Never,
 }
+
+/// That nothing is here that a text could mean, with what it was taken for.
+#[derive(Debug)]
+pub(crate) struct Missing(String);
+
+impl fmt::Display for Missing {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for Missing {}
 
 /// What the store has under a text that a person wrote.
 enum Kept {
@@ -105,7 +119,8 @@ fn absent(text: &str, names: &[ImageReference], remedy: &str) -> anyhow::Error {
     // In the form that names without a tag are kept in.
     let name = text.parse::<ImageReference>();
     let name = name.map_or_else(|_| text.to_owned(), |name| name.familiar());
-    anyhow::anyhow!("no such image: {name}{tried}; {remedy}")
+    let message = format!("no such image: {name}{tried}; {remedy}");
+    anyhow::Error::new(Missing(message))
 }
 
 /// The image that `text` means: the store's, or, as `policy` has it, pulled. It stays as long as the lease, whatever others do.

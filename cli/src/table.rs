@@ -1,30 +1,120 @@
-//! Columns and sizes as Docker users know them.
+//! Lists, columns and sizes as Docker users know them.
+
+use std::io::Write as _;
+use std::str::FromStr;
+
+use anyhow::bail;
+use serde_json::{Map, Value};
+
+use crate::template::Template;
 
 // How a list is printed. No doc comments: they would stand in every verb's help, which says it in its own words.
-#[derive(Clone, Copy, Debug, Default, clap::ValueEnum)]
+#[derive(Clone, Debug)]
 pub(crate) enum Format {
-    #[default]
     Table,
     Json,
+    // A template for each row.
+    Template(Template),
+    // The same, as a table with a head.
+    Columns(Template),
+}
+
+impl FromStr for Format {
+    type Err = anyhow::Error;
+
+    fn from_str(text: &str) -> anyhow::Result<Self> {
+        Ok(match text {
+            "table" => Self::Table,
+            "json" => Self::Json,
+            text => match text.strip_prefix("table ") {
+                Some(template) => Self::Columns(template.trim().parse()?),
+                None if text.contains("{{") => Self::Template(text.parse()?),
+                None => bail!(
+                    "{text:?} is no format; write table, json, or a template such as '{{{{.ID}}}}' or 'table {{{{.ID}}}}\\t{{{{.Size}}}}'"
+                ),
+            },
+        })
+    }
+}
+
+/// Rows of a list: each an object with the fields that templates name.
+pub(crate) struct List<'a> {
+    /// The fields that a table shows, with what stands above them.
+    pub(crate) shown: &'a [(&'a str, &'a str)],
+    /// What stands above other fields.
+    pub(crate) others: &'a [(&'a str, &'a str)],
+    /// The rows.
+    pub(crate) rows: Vec<Value>,
+}
+
+impl List<'_> {
+    /// Prints the rows.
+    pub(crate) fn print(&self, format: &Format) -> anyhow::Result<()> {
+        let text = |value: &Value| match value {
+            Value::String(text) => text.clone(),
+            other => other.to_string(),
+        };
+        match format {
+            Format::Json => print_lines(self.rows.iter().map(Value::to_string)),
+            Format::Table => {
+                let head: Vec<&str> = self.shown.iter().map(|(_, heading)| *heading).collect();
+                let cells = |row: &Value| self.shown.iter().map(|(f, _)| text(&row[*f])).collect();
+                print(&head, self.rows.iter().map(cells).collect());
+            }
+            Format::Template(template) => {
+                let lines: Vec<String> = self
+                    .rows
+                    .iter()
+                    .map(|row| template.render(row))
+                    .collect::<anyhow::Result<_>>()?;
+                print_lines(lines);
+            }
+            Format::Columns(template) => {
+                let headings = self.shown.iter().chain(self.others);
+                let head: Map<String, Value> = headings
+                    .map(|(field, heading)| ((*field).to_owned(), (*heading).into()))
+                    .collect();
+                let cells = |row: &Value| -> anyhow::Result<Vec<String>> {
+                    let line = template.render(row)?;
+                    Ok(line.split('\t').map(str::to_owned).collect())
+                };
+                let head = cells(&head.into())?;
+                let head: Vec<&str> = head.iter().map(String::as_str).collect();
+                let rows = self.rows.iter().map(cells);
+                print(&head, rows.collect::<anyhow::Result<_>>()?);
+            }
+        }
+        Ok(())
+    }
 }
 
 /// Prints rows below a head, the columns three spaces apart.
 pub(crate) fn print(head: &[&str], rows: Vec<Vec<String>>) {
-    let mut lines = vec![head.iter().map(ToString::to_string).collect()];
+    let mut lines: Vec<Vec<String>> = vec![head.iter().map(ToString::to_string).collect()];
     lines.extend(rows);
-    let mut widths = vec![0; head.len()];
+    let mut widths = vec![0; lines.iter().map(Vec::len).max().unwrap_or(0)];
     for line in &lines {
         for (width, cell) in widths.iter_mut().zip(line) {
             *width = cell.chars().count().max(*width);
         }
     }
-    for line in &lines {
+    print_lines(lines.iter().map(|line| {
         let mut text = String::new();
         for (width, cell) in widths.iter().zip(line) {
             text.push_str(cell);
             text.push_str(&" ".repeat(width - cell.chars().count() + 3));
         }
-        println!("{}", text.trim_end());
+        text.trim_end().to_owned()
+    }));
+}
+
+/// Prints lines, as many as are read: who has seen enough (`head`) is no fault.
+pub(crate) fn print_lines(lines: impl IntoIterator<Item = String>) {
+    let mut stdout = std::io::stdout().lock();
+    for line in lines {
+        if writeln!(stdout, "{line}").is_err() {
+            break;
+        }
     }
 }
 

@@ -38,6 +38,7 @@ impl Store {
     pub fn check(&self, repair: bool) -> Result<Vec<Flaw>, StoreError> {
         let lease = self.lease()?;
         let mut flaws = Vec::new();
+        self.check_names(&mut flaws)?;
         let owners = self.check_images(&mut flaws)?;
         self.check_blobs(repair, &owners, &mut flaws)?;
         self.check_indexes(&mut flaws)?;
@@ -46,8 +47,22 @@ impl Store {
             let Some(diff_id) = diff_id_of(&name) else {
                 continue;
             };
-            let Some(record) = self.written_record(&name)? else {
-                continue;
+            let record = match self.parsed_record(&name)? {
+                Some(Ok(record)) if record.flavour == self.flavour().name() => record,
+                Some(Err(error)) => {
+                    let repaired = repair && self.can_be_made(&diff_id)?;
+                    if repaired {
+                        remove_file(&directory.join(&name))?;
+                    }
+                    flaws.push(Flaw {
+                        what: format!("the record of layer {}", diff_id.0.short()),
+                        reason: error.to_string(),
+                        repaired,
+                        remedy: owned(&owners, &diff_id.0),
+                    });
+                    continue;
+                }
+                _ => continue,
             };
             lease.hold_tree(&record.tree)?;
             let error = match self.check_tree(&lease, &diff_id, &record) {
@@ -74,6 +89,25 @@ impl Store {
             });
         }
         Ok(flaws)
+    }
+
+    /// Whether the layer's tree can be made, of its blob or of what a registry is known to have.
+    fn can_be_made(&self, diff_id: &DiffId) -> Result<bool, StoreError> {
+        Ok(self.has_good_blob(diff_id)? || self.can_be_fetched(diff_id)?)
+    }
+
+    /// Adds to `flaws` the names whose files cannot be read. They stay, since what they keep may be nowhere else.
+    fn check_names(&self, flaws: &mut Vec<Flaw>) -> Result<(), StoreError> {
+        for (path, error) in self.damaged_tags()? {
+            let name = self.name_of(&path);
+            flaws.push(Flaw {
+                what: format!("the name {name}"),
+                reason: error.to_string(),
+                repaired: false,
+                remedy: Some(format!("{}, `dhow rmi {name}` removes it", pull(&name))),
+            });
+        }
+        Ok(())
     }
 
     /// Whether a registry is known to have the layer's blob.

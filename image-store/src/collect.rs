@@ -13,7 +13,7 @@ use crate::error::io;
 use crate::layers::record_name;
 use crate::reach::Walk;
 use crate::store::{StoreLock, is_named, names, read, remove_file, sync_directory};
-use crate::{Store, StoreError};
+use crate::{Image, Store, StoreError};
 
 /// A part of a blob that nobody has gone on with for so long is given up.
 const PART_AGE: Duration = Duration::from_secs(24 * 3600);
@@ -85,18 +85,21 @@ impl Store {
         for name in names(&cache)? {
             remove_file(&cache.join(name))?;
         }
-        let collected = self.prune_nameless()?;
+        let collected = self.prune_nameless(|_| true)?;
         self.sweep_parts(Duration::ZERO)?;
         Ok(collected)
     }
 
-    /// Removes images without a reference that no container uses, then collects. The build cache stays.
+    /// Removes images without a reference that no container uses, those of them that `fits` takes, then collects. The build cache stays.
     ///
     /// # Errors
     /// As [`Store::collect`].
-    pub fn prune_nameless(&self) -> Result<Collected, StoreError> {
+    pub fn prune_nameless(&self, fits: impl Fn(&Image) -> bool) -> Result<Collected, StoreError> {
         for (path, tag) in self.tags()? {
-            if tag.reference.is_none() {
+            // What cannot be read any more is of no use to anybody.
+            if tag.reference.is_none()
+                && Image::read(self, &tag.manifest).map_or(true, |image| fits(&image))
+            {
                 self.remove_tag(&path)?;
             }
         }

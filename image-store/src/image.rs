@@ -20,6 +20,8 @@ pub struct Image {
     pub(crate) id: Digest,
     pub(crate) diff_ids: Vec<DiffId>,
     pub(crate) references: Vec<ImageReference>,
+    /// The manifests that its names stand for, and under which name: several can have the same config.
+    pub(crate) manifests: Vec<(Option<ImageReference>, Descriptor)>,
     /// The indexes that its names stand for, and under which name; none for an image that is kept without one.
     pub(crate) indexes: Vec<(Option<ImageReference>, Descriptor)>,
 }
@@ -60,6 +62,7 @@ impl Image {
             id,
             diff_ids,
             references: Vec::new(),
+            manifests: Vec::new(),
             indexes: Vec::new(),
         })
     }
@@ -67,9 +70,52 @@ impl Image {
     /// Notes a reference that names it.
     pub(crate) fn named(&mut self, tag: &Tag) {
         self.references.extend(tag.reference.clone());
+        self.manifests
+            .push((tag.reference.clone(), tag.manifest.clone()));
         if let Some(index) = &tag.index {
             self.indexes.push((tag.reference.clone(), index.clone()));
         }
+    }
+
+    /// The manifest that one of its names stands for, or that it has without a name. It need not be the image's own where another name
+    /// stands for another manifest with the same config.
+    pub fn manifest_under(&self, name: Option<&ImageReference>) -> &Descriptor {
+        let mut manifests = self.manifests.iter();
+        let found = manifests.find(|(under, _)| under.as_ref() == name);
+        found.map_or(&self.descriptor, |(_, manifest)| manifest)
+    }
+
+    /// The image as it is under each of its manifests, its own first, with the names that stand for that one.
+    ///
+    /// # Errors
+    /// When a manifest cannot be read.
+    pub fn apart(&self) -> Result<Vec<Self>, StoreError> {
+        let mut own = self.clone();
+        own.manifests.clear();
+        own.references.clear();
+        own.indexes.clear();
+        let mut found = vec![own];
+        let nameless = self.manifests.iter().any(|(name, _)| name.is_none());
+        let names = self.references.iter().map(Some);
+        for name in names.chain(nameless.then_some(None)) {
+            let manifest = self.manifest_under(name);
+            let known = found
+                .iter()
+                .position(|image| image.descriptor.digest() == manifest.digest());
+            let at = match known {
+                Some(at) => at,
+                None => {
+                    found.push(Self::read(&self.store, manifest)?);
+                    found.len() - 1
+                }
+            };
+            found[at].named(&Tag {
+                reference: name.cloned(),
+                manifest: manifest.clone(),
+                index: self.index_under(name).cloned(),
+            });
+        }
+        Ok(found)
     }
 
     /// The descriptor of the manifest.

@@ -22,6 +22,12 @@ impl Image {
         found.map(|(_, index)| index)
     }
 
+    /// What one of its names stands for: the index where the images of all platforms are kept, else the manifest.
+    pub fn root_under(&self, name: Option<&ImageReference>) -> &Descriptor {
+        let index = self.index_under(name);
+        index.unwrap_or_else(|| self.manifest_under(name))
+    }
+
     /// The indexes that any of its names stand for.
     pub fn indexes(&self) -> impl Iterator<Item = &Descriptor> {
         self.indexes.iter().map(|(_, index)| index)

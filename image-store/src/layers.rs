@@ -86,16 +86,21 @@ impl Store {
         }))
     }
 
-    /// The record in this file, whether its tree is there or not.
+    /// The record in this file, whether its tree is there or not. One that cannot be read names no tree, so that it counts as missing, and
+    /// is written again with the tree; [`Store::check`] tells of it.
     pub(crate) fn written_record(&self, name: &str) -> Result<Option<LayerRecord>, StoreError> {
-        let path = self.path("layers").join(name);
-        let Some(bytes) = read(&path)? else {
-            return Ok(None);
-        };
-        let record: LayerRecord =
-            serde_json::from_slice(&bytes).map_err(|error| damaged(path.display(), error))?;
+        let record = self.parsed_record(name)?.and_then(Result::ok);
         // A tree of the other flavour shows deleted files again.
-        Ok((record.flavour == self.flavour().name()).then_some(record))
+        Ok(record.filter(|record| record.flavour == self.flavour().name()))
+    }
+
+    /// What the file of a record says, or why it cannot be read; none where there is no such file.
+    pub(crate) fn parsed_record(
+        &self,
+        name: &str,
+    ) -> Result<Option<Result<LayerRecord, serde_json::Error>>, StoreError> {
+        let bytes = read(&self.path("layers").join(name))?;
+        Ok(bytes.map(|bytes| serde_json::from_slice(&bytes)))
     }
 
     /// Makes the record, which makes the tree exist. Its content must be synced.

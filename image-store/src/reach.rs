@@ -48,7 +48,9 @@ impl Store {
     /// The documents that names and containers stand for.
     pub(crate) fn roots(&self) -> Result<Vec<Digest>, StoreError> {
         let mut roots = Vec::new();
-        for (_, tag) in self.tags()? {
+        for (_, tag) in self.every_tag()? {
+            // What one that cannot be read keeps is not known, so nothing may go.
+            let tag = tag?;
             for document in [Some(&tag.manifest), tag.index.as_ref()] {
                 roots.extend(document.map(digest_of).transpose()?);
             }

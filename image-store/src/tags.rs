@@ -5,7 +5,7 @@ use std::fs;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
-use dhow_image::{Descriptor, Digest, ImageReference};
+use dhow_image::{Descriptor, Digest, DocumentKind, ImageReference};
 use serde::{Deserialize, Serialize};
 
 use crate::blobs::digest_of;
@@ -62,6 +62,7 @@ impl Store {
             let is_it = |manifest: &Descriptor| manifest.digest().digest() == digits;
             if !image.id.hex().starts_with(digits)
                 && !is_it(&image.descriptor)
+                && !image.manifests.iter().any(|(_, manifest)| is_it(manifest))
                 && !image.indexes.iter().any(|(_, index)| is_it(index))
             {
                 continue;
@@ -95,8 +96,11 @@ impl Store {
         &self,
         reference: &ImageReference,
     ) -> Result<Option<(Descriptor, Option<Descriptor>)>, StoreError> {
-        let tag = read_tag(&self.tag_path(reference))?;
-        Ok(tag.map(|tag| (tag.manifest, tag.index)))
+        match read_tag(&self.tag_path(reference)) {
+            // What stood there is not known any more, and is replaced.
+            Err(StoreError::Damaged { .. }) => Ok(None),
+            tag => Ok(tag?.map(|tag| (tag.manifest, tag.index))),
+        }
     }
 
     /// The image with this manifest, whether a name stands for it or not.
@@ -107,15 +111,33 @@ impl Store {
         Image::read(self, &plain(manifest))
     }
 
-    /// All images, each once, with all its references; latest made first.
+    /// All images, each once, with all its references; latest made first. Those that cannot be read any more are left out.
     ///
     /// # Errors
     /// When the store cannot be read.
     pub fn images(&self) -> Result<Vec<Image>, StoreError> {
+        self.images_and(|_, _| {})
+    }
+
+    /// The same; `damaged` is told the names of those that are left out, and why.
+    ///
+    /// # Errors
+    /// As [`Store::images`].
+    pub fn images_and(
+        &self,
+        mut damaged: impl FnMut(String, StoreError),
+    ) -> Result<Vec<Image>, StoreError> {
         let mut images: Vec<Image> = Vec::new();
         let mut by_id: HashMap<Digest, usize> = HashMap::new();
         let mut by_manifest: HashMap<String, usize> = HashMap::new();
-        for (_, tag) in self.tags()? {
+        for (path, tag) in self.every_tag()? {
+            let tag = match tag {
+                Ok(tag) => tag,
+                Err(error) => {
+                    damaged(self.name_of(&path), error);
+                    continue;
+                }
+            };
             let manifest = tag.manifest.digest().to_string();
             if let Some(index) = by_manifest.get(&manifest) {
                 images[*index].named(&tag);
@@ -125,6 +147,10 @@ impl Store {
                 Ok(image) => image,
                 // Removed and collected since its name was read.
                 Err(StoreError::Damaged { .. }) if !self.still_tagged(&tag)? => continue,
+                Err(error @ StoreError::Damaged { .. }) => {
+                    damaged(self.name_of(&path), error);
+                    continue;
+                }
                 Err(error) => return Err(error),
             };
             let index = *by_id.entry(image.id.clone()).or_insert_with(|| {
@@ -207,11 +233,22 @@ impl Store {
     /// When there is no such image, or, unless `force`, a container uses it or an id has several references.
     pub fn untag(&self, name: &str, force: bool) -> Result<Removed, StoreError> {
         let reference: Option<ImageReference> = name.parse().ok();
-        let named = match &reference {
-            Some(reference) => read_tag(&self.tag_path(reference))?,
+        let path = reference.as_ref().map(|reference| self.tag_path(reference));
+        let named = match &path {
+            Some(path) => read_tag(path).transpose(),
             None => None,
         };
-        let image = self.find(name)?;
+        let image = match (self.find(name), &path) {
+            // Of what cannot be read any more, the name can go all the same.
+            (Err(StoreError::Damaged { .. }), Some(path)) if named.is_some() => {
+                self.remove_tag(path)?;
+                return Ok(Removed {
+                    untagged: reference.into_iter().collect(),
+                    deleted: Vec::new(),
+                });
+            }
+            (image, _) => image?,
+        };
         let mut tags = self.tags()?;
         tags.retain(|(_, tag)| self.is_of(tag, &image));
         let all = tags.len();
@@ -248,10 +285,10 @@ impl Store {
     ///
     /// # Errors
     /// When the store cannot be read, or a name not be removed.
-    pub fn untag_unused(&self) -> Result<Removed, StoreError> {
+    pub fn untag_unused(&self, fits: impl Fn(&Image) -> bool) -> Result<Removed, StoreError> {
         let mut removed = Removed::default();
         for image in self.images()? {
-            if self.user_of(image.id())?.is_some() {
+            if !fits(&image) || self.user_of(image.id())?.is_some() {
                 continue;
             }
             removed.deleted.push(image.id().clone());
@@ -270,24 +307,55 @@ impl Store {
         Ok(removed)
     }
 
-    /// All references with their files.
+    /// All references with their files. Those that cannot be read are left out.
     pub(crate) fn tags(&self) -> Result<Vec<(PathBuf, Tag)>, StoreError> {
+        let all = self.every_tag()?.into_iter();
+        Ok(all
+            .filter_map(|(path, tag)| Some((path, tag.ok()?)))
+            .collect())
+    }
+
+    /// The files of references that cannot be read, and why.
+    pub(crate) fn damaged_tags(&self) -> Result<Vec<(PathBuf, StoreError)>, StoreError> {
+        let all = self.every_tag()?.into_iter();
+        Ok(all
+            .filter_map(|(path, tag)| Some((path, tag.err()?)))
+            .collect())
+    }
+
+    /// All files of references with what they say.
+    pub(crate) fn every_tag(&self) -> Result<Vec<(PathBuf, Result<Tag, StoreError>)>, StoreError> {
         let mut found = Vec::new();
         let mut directories = vec![self.path("tags")];
         while let Some(directory) = directories.pop() {
             for name in names(&directory)? {
                 let path = directory.join(&name);
-                if name.starts_with(':') || name.starts_with("@sha") {
-                    if let Some(tag) = read_tag(&path)? {
-                        found.push((path, tag));
-                    }
-                } else {
+                if !(name.starts_with(':') || name.starts_with("@sha")) {
                     directories.push(path);
+                    continue;
+                }
+                match read_tag(&path) {
+                    Ok(None) => {}
+                    Ok(Some(tag)) => found.push((path, Ok(tag))),
+                    Err(error @ StoreError::Damaged { .. }) => found.push((path, Err(error))),
+                    Err(error) => return Err(error),
                 }
             }
         }
         found.sort_by(|a, b| a.0.cmp(&b.0));
         Ok(found)
+    }
+
+    /// The name whose file this is.
+    pub(crate) fn name_of(&self, path: &Path) -> String {
+        let top = self.path("tags");
+        let name = path.strip_prefix(top).unwrap_or(path).to_string_lossy();
+        let name = match name.split_once("/@sha") {
+            Some((name, digest)) => format!("{name}@sha{}", digest.replacen('-', ":", 1)),
+            None => name.replacen("/:", ":", 1),
+        };
+        let name: Result<ImageReference, _> = name.parse();
+        name.map_or_else(|_| path.display().to_string(), |name| name.familiar())
     }
 
     /// Moves every reference from one manifest of an image to another of the same image. One with an index stays, since the other
@@ -418,9 +486,16 @@ fn read_tag(path: &Path) -> Result<Option<Tag>, StoreError> {
     let Some(bytes) = bytes else {
         return Ok(None);
     };
-    serde_json::from_slice(&bytes)
-        .map(Some)
-        .map_err(|error| damaged(path.display(), error))
+    let tag: Tag =
+        serde_json::from_slice(&bytes).map_err(|error| damaged(path.display(), error))?;
+    let media_type = tag.manifest.media_type();
+    if DocumentKind::of(media_type) != Some(DocumentKind::Manifest) {
+        return Err(damaged(
+            path.display(),
+            format!("it names no image manifest but {media_type}"),
+        ));
+    }
+    Ok(Some(tag))
 }
 
 /// The digits of what may be an id or its beginning.

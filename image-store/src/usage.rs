@@ -72,11 +72,11 @@ impl Store {
         let (active, idle): (Vec<&Image>, Vec<&Image>) =
             images.iter().partition(|image| used.contains(image.id()));
         for image in &active {
-            self.count_image(image, &mut counted)?;
+            self.count_all(image, &mut counted)?;
         }
         let active_bytes = counted.bytes;
         for image in &idle {
-            self.count_image(image, &mut counted)?;
+            self.count_all(image, &mut counted)?;
         }
         usage.images = Share {
             total: images.len() as u64,
@@ -88,6 +88,12 @@ impl Store {
         usage.dropped_bytes = counted.dropped.values().sum();
         usage.cache = self.count_cache(&mut counted)?;
         Ok(usage)
+    }
+
+    /// Counts an image under all its manifests.
+    fn count_all(&self, image: &Image, counted: &mut Counted) -> Result<(), StoreError> {
+        let mut all = image.apart()?.into_iter();
+        all.try_for_each(|image| self.count_image(&image, counted))
     }
 
     fn count_image(&self, image: &Image, counted: &mut Counted) -> Result<(), StoreError> {

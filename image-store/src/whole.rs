@@ -4,7 +4,7 @@ use std::collections::{BTreeSet, HashMap};
 use std::fs;
 use std::os::unix::fs::MetadataExt as _;
 
-use dhow_image::{ChainId, Descriptor, Digest, DocumentKind};
+use dhow_image::{ChainId, Descriptor, Digest};
 
 use crate::blobs::digest_of;
 use crate::check::Flaw;
@@ -123,9 +123,6 @@ impl Store {
                 None => digest.to_string(),
             };
             owners.entry(digest).or_default().insert(name.clone());
-            if DocumentKind::of(tag.manifest.media_type()) != Some(DocumentKind::Manifest) {
-                continue;
-            }
             let image = match Image::read(self, &tag.manifest) {
                 Ok(image) => image,
                 // Removed since its name was read.

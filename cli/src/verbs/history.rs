@@ -8,7 +8,7 @@ use serde_json::json;
 use crate::ago::ago;
 use crate::context::Context;
 use crate::images;
-use crate::table::{self, Format, human_size};
+use crate::table::{Format, List, human_size, print_lines};
 
 /// So much of a command is shown unless all of it is asked for.
 const WIDTH: usize = 45;
@@ -27,8 +27,8 @@ pub(crate) struct Args {
     /// Sizes in bytes and exact times with =false
     #[arg(short = 'H', long, default_value_t = true, default_missing_value = "true", num_args = 0..=1, require_equals = true, action = clap::ArgAction::Set)]
     human: bool,
-    /// How to print: table, or a JSON object for each step
-    #[arg(long, value_enum, default_value_t)]
+    /// How to print: table, json (an object a line), or a Go template such as '{{.CreatedBy}}', after the word table with a head
+    #[arg(long, default_value = "table")]
     format: Format,
 }
 
@@ -45,32 +45,21 @@ pub(crate) fn run(args: &Args, context: &Context) -> anyhow::Result<ExitCode> {
     let image = images::find(&context.store()?, &args.image)?;
     let steps = steps(&image);
     if args.quiet {
-        for step in &steps {
-            println!("{}", shown_id(args, &step.id));
-        }
+        print_lines(steps.iter().map(|step| shown_id(args, &step.id)));
         return Ok(ExitCode::SUCCESS);
     }
-    match args.format {
-        Format::Json => {
-            for step in &steps {
-                println!(
-                    "{}",
-                    json!({
-                        "Comment": step.comment,
-                        "CreatedAt": step.created,
-                        "CreatedBy": step.command,
-                        "CreatedSince": since(&step.created),
-                        "ID": shown_id(args, &step.id),
-                        "Size": size(args, step.size),
-                    })
-                );
-            }
-        }
-        Format::Table => table::print(
-            &["IMAGE", "CREATED", "CREATED BY", "SIZE", "COMMENT"],
-            steps.iter().map(|step| row(args, step)).collect(),
-        ),
+    List {
+        shown: &[
+            ("ID", "IMAGE"),
+            ("CreatedSince", "CREATED"),
+            ("CreatedBy", "CREATED BY"),
+            ("Size", "SIZE"),
+            ("Comment", "COMMENT"),
+        ],
+        others: &[("CreatedAt", "CREATED AT")],
+        rows: steps.iter().map(|step| row(args, step)).collect(),
     }
+    .print(&args.format)?;
     Ok(ExitCode::SUCCESS)
 }
 
@@ -105,26 +94,36 @@ fn steps(image: &Image) -> Vec<Step> {
     steps
 }
 
-fn row(args: &Args, step: &Step) -> Vec<String> {
+fn row(args: &Args, step: &Step) -> serde_json::Value {
     let created = match args.human {
         true => since(&step.created),
         false => step.created.clone(),
     };
-    let command = step.command.replace(['\n', '\t'], " ");
-    let command = match command.char_indices().nth(WIDTH) {
-        Some(_) if !args.no_trunc => {
+    // Only where columns stand side by side a long command is in the way.
+    let is_short = matches!(args.format, Format::Table | Format::Columns(_)) && !args.no_trunc;
+    let command = match is_short {
+        true => shortened(&step.command),
+        false => step.command.clone(),
+    };
+    json!({
+        "Comment": step.comment,
+        "CreatedAt": step.created,
+        "CreatedBy": command,
+        "CreatedSince": created,
+        "ID": shown_id(args, &step.id),
+        "Size": size(args, step.size),
+    })
+}
+
+fn shortened(command: &str) -> String {
+    let command = command.replace(['\n', '\t'], " ");
+    match command.char_indices().nth(WIDTH) {
+        Some(_) => {
             let kept: String = command.chars().take(WIDTH - 1).collect();
             format!("{kept}…")
         }
-        _ => command,
-    };
-    vec![
-        shown_id(args, &step.id),
-        created,
-        command,
-        size(args, step.size),
-        step.comment.clone(),
-    ]
+        None => command,
+    }
 }
 
 fn since(created: &str) -> String {

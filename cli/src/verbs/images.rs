@@ -8,12 +8,13 @@ use serde_json::json;
 
 use crate::ago::ago;
 use crate::context::Context;
-use crate::table::{self, Format, human_size};
+use crate::image_filter::{Filter, Filters};
+use crate::table::{Format, List, human_size, print_lines};
 
 /// Lists the images of the store.
 #[derive(clap::Args)]
 pub(crate) struct Args {
-    /// Only images of this name (NAME or NAME:TAG)
+    /// Only images of this name (NAME or NAME:TAG), in which * and ? stand for what they stand for in file names
     name: Option<String>,
     /// Show only ids
     #[arg(short, long)]
@@ -27,9 +28,12 @@ pub(crate) struct Args {
     /// Show whole ids
     #[arg(long)]
     no_trunc: bool,
-    /// How to print: table, or a JSON object for each image
-    #[arg(long, value_enum, default_value_t)]
+    /// How to print: table, json (an object a line), or a Go template such as '{{.Repository}}:{{.Tag}}', after the word table with a head
+    #[arg(long, default_value = "table")]
     format: Format,
+    /// Only those that fit: dangling=true|false, label=KEY[=VALUE], before=IMAGE, since=IMAGE, reference=PATTERN
+    #[arg(short, long, value_name = "KEY=VALUE")]
+    filter: Vec<Filter>,
 }
 
 /// An image under one of its names.
@@ -39,7 +43,8 @@ struct Row<'a> {
 }
 
 pub(crate) fn run(args: &Args, context: &Context) -> anyhow::Result<ExitCode> {
-    let images = context.store()?.images()?;
+    let store = context.store()?;
+    let images = store.images_and(|name, error| eprintln!("dhow: {name}: {error}"))?;
     let mut rows = Vec::new();
     for image in &images {
         if image.references().is_empty() {
@@ -51,54 +56,35 @@ pub(crate) fn run(args: &Args, context: &Context) -> anyhow::Result<ExitCode> {
             name: Some(name),
         }));
     }
-    if let Some(wanted) = &args.name {
-        let reference: ImageReference = wanted.parse()?;
-        let has_tag = reference.familiar() == *wanted || reference.to_string() == *wanted;
-        rows.retain(|row| {
-            row.name.is_some_and(|name| {
-                name.familiar_name() == reference.familiar_name()
-                    && (!has_tag || name.tag() == reference.tag())
-            })
-        });
-    }
+    let mut filters = args.filter.clone();
+    filters.extend(args.name.clone().map(Filter::Reference));
+    let filters = Filters::new(&filters, &store)?;
+    rows.retain(|row| filters.fit(row.image, row.name));
     if args.quiet {
-        let mut last = None;
-        for row in rows {
-            if last != Some(row.image.id()) {
-                println!("{}", row.id(args.no_trunc));
-            }
-            last = Some(row.image.id());
-        }
+        rows.dedup_by_key(|row| row.image.id());
+        print_lines(rows.iter().map(|row| row.id(args.no_trunc)));
         return Ok(ExitCode::SUCCESS);
     }
-    match args.format {
-        Format::Json => {
-            for row in rows {
-                println!("{}", row.json());
-            }
-        }
-        Format::Table => print_table(args, &rows),
-    }
-    Ok(ExitCode::SUCCESS)
-}
-
-fn print_table(args: &Args, rows: &[Row<'_>]) {
-    let mut head = vec!["REPOSITORY", "TAG"];
+    let mut shown = vec![("Repository", "REPOSITORY"), ("Tag", "TAG")];
     if args.digests {
-        head.push("DIGEST");
+        shown.push(("Digest", "DIGEST"));
     }
-    head.extend(["IMAGE ID", "CREATED", "SIZE"]);
-    let rows = rows.iter().map(|row| {
-        let mut cells = vec![row.repository(), row.tag()];
-        if args.digests {
-            cells.push(row.digest());
-        }
-        cells.push(row.id(args.no_trunc));
-        cells.push(row.created());
-        cells.push(human_size(row.image.size()));
-        cells
-    });
-    table::print(&head, rows.collect());
+    shown.extend([
+        ("ID", "IMAGE ID"),
+        ("CreatedSince", "CREATED"),
+        ("Size", "SIZE"),
+    ]);
+    List {
+        shown: &shown,
+        others: &[
+            ("Digest", "DIGEST"),
+            ("CreatedAt", "CREATED AT"),
+            ("Platforms", "PLATFORMS"),
+        ],
+        rows: rows.iter().map(|row| row.json(args.no_trunc)).collect(),
+    }
+    .print(&args.format)?;
+    Ok(ExitCode::SUCCESS)
 }
 
 impl Row<'_> {
@@ -122,9 +108,7 @@ impl Row<'_> {
 
     /// The digest of what the name stands for: the manifest, or the index that is kept whole.
     fn digest(&self) -> String {
-        let index = self.image.index_under(self.name);
-        let named = index.unwrap_or_else(|| self.image.descriptor());
-        named.digest().to_string()
+        self.image.root_under(self.name).digest().to_string()
     }
 
     /// The platforms that are kept under the name.
@@ -144,12 +128,12 @@ impl Row<'_> {
         self.image.created().map_or_else(|| "N/A".to_owned(), ago)
     }
 
-    fn json(&self) -> serde_json::Value {
+    fn json(&self, whole: bool) -> serde_json::Value {
         json!({
             "CreatedAt": self.image.created().unwrap_or(""),
             "CreatedSince": self.created(),
             "Digest": self.digest(),
-            "ID": self.id(false),
+            "ID": self.id(whole),
             "Platforms": self.platforms(),
             "Repository": self.repository(),
             "Size": human_size(self.image.size()),

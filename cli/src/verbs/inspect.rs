@@ -1,16 +1,18 @@
 //! `dhow inspect`
 
-mod template;
-
+use std::collections::BTreeSet;
 use std::process::ExitCode;
+use std::str::FromStr;
 
 use dhow_engine::{Engine, EngineError, ErrorKind};
 use dhow_image::ImageReference;
-use dhow_image_store::{Image, Store, StoreError};
+use dhow_image_store::{Image, Store};
 use serde_json::{Value, json};
 
 use crate::context::Context;
 use crate::images;
+use crate::table;
+use crate::template::Template;
 
 /// Shows all that is known of containers and images, as JSON.
 #[derive(clap::Args)]
@@ -18,9 +20,9 @@ pub(crate) struct Args {
     /// Names or ids
     #[arg(required = true, value_name = "NAME")]
     names: Vec<String>,
-    /// Print parts of it: text with paths in braces, like {{.Config.Env}} or {{json .Config}}
+    /// Print parts of it by a Go template, like {{.Config.Env}} or {{range .RepoTags}}{{println .}}{{end}}; json for a line of each
     #[arg(short, long, value_name = "TEMPLATE")]
-    format: Option<String>,
+    format: Option<Shape>,
     /// Look only for one kind [default: a container, then an image]
     #[arg(long = "type", value_enum)]
     kind: Option<Kind>,
@@ -32,9 +34,9 @@ pub(crate) struct ImageArgs {
     /// Names or ids
     #[arg(required = true, value_name = "IMAGE")]
     names: Vec<String>,
-    /// Print parts of it: text with paths in braces, like {{.Config.Env}} or {{json .Config}}
+    /// Print parts of it by a Go template, like {{.Config.Env}} or {{range .RepoTags}}{{println .}}{{end}}; json for a line of each
     #[arg(short, long, value_name = "TEMPLATE")]
-    format: Option<String>,
+    format: Option<Shape>,
 }
 
 impl From<ImageArgs> for Args {
@@ -44,6 +46,24 @@ impl From<ImageArgs> for Args {
             format: args.format,
             kind: Some(Kind::Image),
         }
+    }
+}
+
+/// How it is shown.
+#[derive(Clone, Debug)]
+enum Shape {
+    Json,
+    Template(Template),
+}
+
+impl FromStr for Shape {
+    type Err = anyhow::Error;
+
+    fn from_str(text: &str) -> anyhow::Result<Self> {
+        Ok(match text {
+            "json" => Self::Json,
+            text => Self::Template(text.parse()?),
+        })
     }
 }
 
@@ -67,13 +87,12 @@ pub(crate) fn run(args: &Args, context: &Context) -> anyhow::Result<ExitCode> {
             // A container's name comes first, as in Docker.
             None => {
                 match container(&engine, name) {
-                    Err(error) if error.kind() == ErrorKind::NotFound => image(&store, name)
-                        .map_err(|error| match error.downcast_ref::<StoreError>() {
-                            Some(StoreError::NoSuchImage(_)) => {
-                                anyhow::anyhow!("no such container or image: {name}; `dhow ps -a` and `dhow images` list what there is")
-                            }
-                            _ => error,
-                        })?,
+                    Err(error) if error.kind() == ErrorKind::NotFound => {
+                        image(&store, name).map_err(|error| match error.is::<images::Missing>() {
+                            true => anyhow::anyhow!("no such container or image: {name}; `dhow ps -a` and `dhow images` list what there is"),
+                            false => error,
+                        })?
+                    }
                     shown => shown?,
                 }
             }
@@ -81,9 +100,10 @@ pub(crate) fn run(args: &Args, context: &Context) -> anyhow::Result<ExitCode> {
     }
     match &args.format {
         None => println!("{}", serde_json::to_string_pretty(&found)?),
-        Some(template) => {
+        Some(Shape::Json) => table::print_lines(found.iter().map(Value::to_string)),
+        Some(Shape::Template(template)) => {
             for value in &found {
-                println!("{}", template::render(template, value)?);
+                println!("{}", template.render(value)?);
             }
         }
     }
@@ -100,18 +120,35 @@ fn container(engine: &Engine, name: &str) -> Result<Value, EngineError> {
 fn image(store: &Store, name: &str) -> anyhow::Result<Value> {
     let image = images::find(store, name)?;
     let all = store.images()?;
-    let named = all.into_iter().find(|other| other.id() == image.id());
-    describe(&named.unwrap_or(image))
+    let named = all.iter().find(|other| other.id() == image.id());
+    describe(store, &image, named.unwrap_or(&image))
 }
 
-/// An image in the fields of Docker's answer.
-fn describe(image: &Image) -> anyhow::Result<Value> {
+/// The names with the digests of what they stand for, of those that came by digest, or whose registry is known to have the image.
+fn repository_digests(store: &Store, image: &Image) -> BTreeSet<String> {
+    let places = store.locations().places(image.id());
+    let mut found = BTreeSet::new();
+    for name in image.references() {
+        let is_there = places.iter().any(|(registry, repository)| {
+            registry == name.registry() && repository == name.repository()
+        });
+        if name.digest().is_some() || is_there {
+            let digest = image.root_under(Some(name)).digest();
+            found.insert(format!("{}@{digest}", name.familiar_name()));
+        }
+    }
+    found
+}
+
+/// An image in the fields of Docker's answer; `named` is the same with all its names.
+fn describe(store: &Store, image: &Image, named: &Image) -> anyhow::Result<Value> {
     let config = image.config();
-    let names = |digest: bool| -> Vec<String> {
-        let names = image.references().iter();
-        let names = names.filter(|name| name.digest().is_some() == digest);
-        names.map(ImageReference::familiar).collect()
-    };
+    let tags: Vec<String> = named
+        .references()
+        .iter()
+        .filter(|name| name.digest().is_none())
+        .map(ImageReference::familiar)
+        .collect();
     let author = config.author().as_deref().unwrap_or("");
     let history = config.history().as_ref().and_then(|all| all.last());
     let comment = history
@@ -119,8 +156,8 @@ fn describe(image: &Image) -> anyhow::Result<Value> {
         .unwrap_or_default();
     Ok(json!({
         "Id": image.id().to_string(),
-        "RepoTags": names(false),
-        "RepoDigests": names(true),
+        "RepoTags": tags,
+        "RepoDigests": repository_digests(store, named),
         "Comment": comment,
         "Created": image.created().unwrap_or(""),
         "Author": author,

@@ -54,7 +54,12 @@ fn save(args: &Args, telling: Telling, context: &Context) -> anyhow::Result<()> 
     let store = context.store()?;
     let mut wanted = Vec::new();
     for name in &args.images {
-        wanted.push(images::find(&store, name)?);
+        let image = images::find(&store, name)?;
+        match args.format {
+            // An id's names may stand for several manifests, each of which stays what it is.
+            Form::OciArchive => wanted.extend(image.apart()?),
+            Form::DockerArchive => wanted.push(image),
+        }
     }
     let lease = store.lease()?;
     let form = match args.format {

@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use dhow_integration_tests::registry::{Registry, image, sha256, tar};
 use dhow_integration_tests::{Enclosure, Sandbox, program, ran, until};
 
 fn only_one_in(sandbox: &Sandbox, directory: &str) -> PathBuf {
@@ -72,6 +73,101 @@ fn a_changed_tree_is_found_and_made_again_from_its_blob() {
     // The next use makes it again.
     sandbox.dhow(["load", "-q", "-i", archive]).ok();
     assert_eq!(sandbox.dhow(["system", "check"]).ok(), "0 damaged, 0 left");
+}
+
+/// A store with an image of a registry, its name, and another image.
+fn with_pulled() -> (Registry, Sandbox, String) {
+    let registry = Registry::embedded();
+    registry.push_image("team/app", "1", &[tar("file", b"content")]);
+    let sandbox = Sandbox::new();
+    let name = format!("{}/team/app:1", registry.address());
+    sandbox.dhow(["pull", "-q", &name]).ok();
+    sandbox.import_busybox();
+    (registry, sandbox, name)
+}
+
+#[test]
+fn a_record_that_cannot_be_read_is_found_and_made_again() {
+    let (_registry, sandbox, name) = with_pulled();
+    let diff_id = sha256(&tar("file", b"content")).replace(':', "-");
+    let record = sandbox.path(format!("root/layers/{diff_id}.json"));
+    let good = fs_err::read_to_string(&record).expect("read");
+    for bad in ["", "{\"tree\":7}"] {
+        fs_err::write(&record, bad).expect("write");
+        let checked = sandbox.dhow(["system", "check"]);
+        assert_eq!(checked.status, 1);
+        let short = &diff_id["sha256-".len()..][..12];
+        let what = format!("the record of layer {short}: ");
+        assert!(checked.stdout.contains(&what), "{}", checked.stdout);
+        let said = sandbox.dhow(["system", "check", "--repair"]).ok();
+        assert!(said.ends_with("1 damaged, 0 left"), "{said}");
+        sandbox.dhow(["pull", "-q", &name]).ok();
+        sandbox.assert_whole();
+        // Also where nobody looked: a pull finds it.
+        fs_err::write(&record, bad).expect("write");
+        sandbox.dhow(["pull", "-q", &name]).ok();
+        sandbox.assert_whole();
+        assert_ne!(fs_err::read_to_string(&record).expect("read"), good);
+    }
+}
+
+#[test]
+fn a_name_that_cannot_be_read_stands_in_nobodys_way() {
+    let (registry, sandbox, name) = with_pulled();
+    let file = format!("root/tags/{}/team/app/:1", registry.address());
+    let file = sandbox.path(file);
+    let good = fs_err::read_to_string(&file).expect("read");
+    for bad in [String::new(), good.replace("manifest.v1", "manifesto")] {
+        fs_err::write(&file, bad).expect("write");
+        let listed = sandbox.dhow(["images", "--format", "{{.Repository}}"]);
+        assert_eq!((listed.status, listed.stdout.trim_end()), (0, "busybox"));
+        assert!(
+            listed.stderr.starts_with(&format!("dhow: {name}: ")),
+            "{}",
+            listed.stderr
+        );
+        let checked = sandbox.dhow(["system", "check", "--repair"]);
+        assert_eq!(checked.status, 1);
+        let what = format!("the name {name}: ");
+        assert!(checked.stdout.starts_with(&what), "{}", checked.stdout);
+        assert!(
+            checked.stdout.contains(&format!("dhow pull {name}")),
+            "{}",
+            checked.stdout
+        );
+        // What it kept is not known, so nothing goes.
+        sandbox.dhow(["system", "prune", "-f"]).fails(125);
+        sandbox.dhow(["tag", "busybox", "other"]).ok();
+        sandbox.dhow(["rmi", "other"]).ok();
+        sandbox.dhow(["pull", "-q", &name]).ok();
+        sandbox.assert_whole();
+        assert_eq!(fs_err::read_to_string(&file).expect("read"), good);
+    }
+    fs_err::write(&file, "").expect("write");
+    assert_eq!(
+        sandbox.dhow(["rmi", &name]).ok(),
+        format!("Untagged: {name}")
+    );
+    sandbox.dhow(["system", "prune", "-f"]).ok();
+    sandbox.assert_whole();
+}
+
+#[test]
+fn an_image_without_its_documents_is_left_out_of_lists_and_removed() {
+    let (registry, sandbox, name) = with_pulled();
+    let (_, manifest) = image(&[tar("file", b"content")]);
+    fs_err::remove_file(sandbox.blob(&manifest)).expect("remove");
+    let listed = sandbox.dhow(["images", "--format", "{{.Repository}}"]);
+    assert_eq!((listed.status, listed.stdout.trim_end()), (0, "busybox"));
+    assert!(
+        listed.stderr.starts_with(&format!("dhow: {name}: ")),
+        "{}",
+        listed.stderr
+    );
+    sandbox.dhow(["system", "df"]).ok();
+    sandbox.dhow(["rmi", &name]).ok();
+    sandbox.assert_whole();
+    drop(registry);
 }
 
 #[test]

@@ -2,7 +2,10 @@
 
 use std::process::ExitCode;
 
+use dhow_image_store::Image;
+
 use crate::context::Context;
+use crate::image_filter::{Filter, Filters};
 use crate::progress::count;
 use crate::table::human_size;
 use crate::verbs::system::prune::{self, confirmed, print_removed};
@@ -16,6 +19,9 @@ pub(crate) struct Args {
     /// needed, to push them elsewhere or to save them
     #[arg(long, conflicts_with = "all")]
     blobs: bool,
+    /// Only images that fit: until=TIME (how long ago, or a date), label=KEY[=VALUE], label!=KEY[=VALUE]
+    #[arg(long, value_name = "KEY=VALUE", conflicts_with = "blobs")]
+    filter: Vec<Filter>,
 }
 
 pub(super) fn run(args: &Args, context: &Context) -> anyhow::Result<ExitCode> {
@@ -36,10 +42,12 @@ pub(super) fn run(args: &Args, context: &Context) -> anyhow::Result<ExitCode> {
         println!("Total reclaimed space: {}", human_size(dropped.bytes));
         return Ok(ExitCode::SUCCESS);
     }
+    let filters = Filters::new(&args.filter, &store)?;
+    let fits = |image: &Image| filters.fit(image, image.references().first());
     if args.common.all {
-        print_removed(&store.untag_unused()?);
+        print_removed(&store.untag_unused(fits)?);
     }
-    let collected = store.prune_nameless()?;
+    let collected = store.prune_nameless(fits)?;
     println!("Total reclaimed space: {}", human_size(collected.bytes));
     Ok(ExitCode::SUCCESS)
 }

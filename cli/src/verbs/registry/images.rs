@@ -87,9 +87,15 @@ impl StoreImages {
     ) -> Result<Vec<(Image, Descriptor, String)>, ImagesError> {
         let mut found = Vec::new();
         for image in self.store.images()? {
-            for name in image.references().iter().filter(|name| names.has(name)) {
-                let tag = name.tag().unwrap_or_default().to_owned();
-                found.push((image.clone(), self.root(&image, name)?, tag));
+            if !image.references().iter().any(|name| names.has(name)) {
+                continue;
+            }
+            // Names of one image may stand for several manifests.
+            for image in image.apart()? {
+                for name in image.references().iter().filter(|name| names.has(name)) {
+                    let tag = name.tag().unwrap_or_default().to_owned();
+                    found.push((image.clone(), self.root(&image, name)?, tag));
+                }
             }
         }
         Ok(found)

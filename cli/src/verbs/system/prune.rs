@@ -35,7 +35,7 @@ pub(super) fn run(args: &Args, context: &Context) -> anyhow::Result<ExitCode> {
     }
     let store = context.store()?;
     if args.all {
-        print_removed(&store.untag_unused()?);
+        print_removed(&store.untag_unused(|_| true)?);
     }
     let collected = store.prune()?;
     println!("Total reclaimed space: {}", human_size(collected.bytes));
