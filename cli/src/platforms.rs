@@ -37,6 +37,22 @@ fn fits(said: &Platform, asked: &Platform) -> bool {
         && (architecture.is_empty() || architecture == asked.architecture)
 }
 
+/// Tells who asked for a platform that the name stands for another one's image alone, which came all the same.
+pub(crate) fn note_another(
+    image: &Image,
+    name: &ImageReference,
+    platform: &Platform,
+    progress: &dyn Progress,
+) {
+    let said = platform_of(image);
+    if !fits(&said, platform) {
+        let name = name.familiar();
+        progress.note(&format!(
+            "{name} is for {said}, and not for {platform}; its registry has no other under this name"
+        ));
+    }
+}
+
 /// The image for a platform that a person asked for.
 pub(crate) fn of_platform_here(
     image: &Image,

@@ -2,7 +2,6 @@
 
 use std::path::PathBuf;
 
-use anyhow::Context as _;
 use dhow_image::{ImageReference, ReferenceError};
 use dhow_registry_client::{Client, ClientOptions, Credentials, Keychain, Registries, Trust};
 
@@ -49,8 +48,11 @@ impl RegistryArgs {
     /// When a file was named that is not there: nobody means to be nobody by it.
     pub(crate) fn client(&self) -> anyhow::Result<Client> {
         if let Some(path) = &self.authfile {
-            let found = fs_err::metadata(path);
-            found.context("reading the logins of --authfile; `dhow login --authfile` makes it")?;
+            let path_shown = path.display();
+            anyhow::ensure!(
+                path.exists(),
+                "there is no file of logins {path_shown}; `dhow login --authfile {path_shown} SERVER` makes it"
+            );
         }
         Ok(Client::new(self.options()?))
     }

@@ -94,7 +94,9 @@ impl Row<'_> {
     }
 
     fn tag(&self) -> String {
-        let tag = self.name.and_then(ImageReference::tag);
+        // A name with a digest stands for that, whatever tag led to it.
+        let tagged = self.name.filter(|name| name.digest().is_none());
+        let tag = tagged.and_then(ImageReference::tag);
         tag.unwrap_or("<none>").to_owned()
     }
 

@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 
 use crate::context::Context;
 use crate::platform_args::PlatformArgs;
+use crate::platforms;
 use crate::progress::{Telling, TellingArgs, bytes, count};
 use crate::pulling::{Arrived, Pulling};
 use crate::registry_args::{self, RegistryArgs};
@@ -45,6 +46,10 @@ fn pull(args: &Args, telling: Telling, context: &Context) -> anyhow::Result<Exit
         progress: progress.as_ref(),
     };
     let (name, arrived) = pulling.first(&names)?;
+    if !args.platforms.all() {
+        let platform = &args.platforms.platform();
+        platforms::note_another(&arrived.image, &name, platform, progress.as_ref());
+    }
     match telling {
         Telling::Program | Telling::ProgramBeside => telling.event(&outcome(&name, &arrived)),
         Telling::Quiet => println!("{name}"),

@@ -59,6 +59,12 @@ fn each_name_is_shown_with_its_own_digest() {
     let format = "{{range .RepoDigests}}{{println .}}{{end}}";
     assert_eq!(shown("mine", format), expected.join("\n"));
     assert_eq!(shown("mine", "{{len .RepoTags}}"), "3");
+    // A name with a digest is none with a tag.
+    let pinned = format!("{}@{first}", names[0]);
+    sandbox.dhow(["rmi", &names[0]]).ok();
+    sandbox.dhow(["pull", "-q", &pinned]).ok();
+    assert_eq!(digests(&sandbox), format!("2 {second}\n<none> {first}"));
+    assert_eq!(shown(&pinned, "{{len .RepoDigests}}"), "2");
 }
 
 #[test]
@@ -100,4 +106,23 @@ fn room_is_counted_for_each() {
     sandbox.dhow(["system", "prune", "-f"]).ok();
     let one = bytes(sandbox.dhow(["system", "df"]));
     assert_ne!(both, one, "the other manifest has bytes, too");
+}
+
+#[test]
+fn who_gets_another_platforms_image_is_told() {
+    let (registry, _) = twice();
+    let sandbox = Sandbox::new();
+    let name = format!("{}/team/app:1", registry.address());
+    let asked = ["pull", "--platform", "linux/s390x", &name];
+    let pulled = sandbox.dhow(asked);
+    assert!(
+        pulled
+            .stderr
+            .contains("is for linux/amd64, and not for linux/s390x"),
+        "{}",
+        pulled.stderr
+    );
+    pulled.ok();
+    let pulled = sandbox.dhow(["pull", "--platform", "linux/amd64", &name]);
+    assert!(!pulled.stderr.contains("not for"), "{}", pulled.stderr);
 }
