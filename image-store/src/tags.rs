@@ -26,6 +26,9 @@ pub struct Removed {
     pub deleted: Vec<Digest>,
 }
 
+/// The file of a reference, with what it says or why it cannot be read.
+pub(crate) type TagFile = (PathBuf, Result<Tag, StoreError>);
+
 /// The content of a reference's file.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct Tag {
@@ -324,7 +327,7 @@ impl Store {
     }
 
     /// All files of references with what they say.
-    pub(crate) fn every_tag(&self) -> Result<Vec<(PathBuf, Result<Tag, StoreError>)>, StoreError> {
+    pub(crate) fn every_tag(&self) -> Result<Vec<TagFile>, StoreError> {
         let mut found = Vec::new();
         let mut directories = vec![self.path("tags")];
         while let Some(directory) = directories.pop() {

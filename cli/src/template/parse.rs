@@ -17,7 +17,7 @@ enum Piece<'a> {
 
 /// What ended a list of nodes.
 #[derive(Debug, PartialEq, Eq)]
-enum End<'a> {
+enum Stop<'a> {
     Text,
     End,
     /// `{{else}}`, with what follows the word.
@@ -29,9 +29,9 @@ pub(super) fn parse(text: &str) -> anyhow::Result<Vec<Node>> {
     let mut pieces = pieces(text)?.into_iter();
     let (nodes, end) = nodes(&mut pieces, 0)?;
     match end {
-        End::Text => Ok(nodes),
-        End::End => bail!("there is an {{{{end}}}} without its beginning"),
-        End::Else(_) => bail!("there is an {{{{else}}}} without its beginning"),
+        Stop::Text => Ok(nodes),
+        Stop::End => bail!("there is an {{{{end}}}} without its beginning"),
+        Stop::Else(_) => bail!("there is an {{{{else}}}} without its beginning"),
     }
 }
 
@@ -88,7 +88,7 @@ fn closing(text: &str) -> Option<usize> {
 fn nodes<'a>(
     pieces: &mut impl Iterator<Item = Piece<'a>>,
     depth: usize,
-) -> anyhow::Result<(Vec<Node>, End<'a>)> {
+) -> anyhow::Result<(Vec<Node>, Stop<'a>)> {
     ensure!(depth < DEEPEST, "its blocks are too deep in each other");
     let mut found = Vec::new();
     while let Some(piece) = pieces.next() {
@@ -102,8 +102,8 @@ fn nodes<'a>(
         let (word, rest) = action.split_once(' ').unwrap_or((action, ""));
         let rest = rest.trim();
         match word {
-            "end" => return Ok((found, End::End)),
-            "else" => return Ok((found, End::Else(rest))),
+            "end" => return Ok((found, Stop::End)),
+            "else" => return Ok((found, Stop::Else(rest))),
             "if" => found.push(condition(rest, pieces, depth)?),
             "with" => {
                 let (then, otherwise) = branches(pieces, depth)?;
@@ -113,7 +113,7 @@ fn nodes<'a>(
             _ => found.push(statement(action)?),
         }
     }
-    Ok((found, End::Text))
+    Ok((found, Stop::Text))
 }
 
 fn condition<'a>(
@@ -125,10 +125,10 @@ fn condition<'a>(
     let condition = pipeline(text)?;
     let (then, end) = nodes(pieces, depth + 1)?;
     let otherwise = match end {
-        End::End => Vec::new(),
-        End::Text => bail!("{{{{end}}}} is missing"),
+        Stop::End => Vec::new(),
+        Stop::Text => bail!("{{{{end}}}} is missing"),
         // One end closes the whole chain.
-        End::Else(rest) => match rest.strip_prefix("if ") {
+        Stop::Else(rest) => match rest.strip_prefix("if ") {
             Some(next) => vec![self::condition(next, pieces, depth + 1)?],
             None => closed(nodes(pieces, depth + 1)?)?,
         },
@@ -174,16 +174,16 @@ fn branches<'a>(
 ) -> anyhow::Result<(Vec<Node>, Vec<Node>)> {
     let (then, end) = nodes(pieces, depth + 1)?;
     let otherwise = match end {
-        End::End => Vec::new(),
-        End::Text => bail!("{{{{end}}}} is missing"),
-        End::Else("") => closed(nodes(pieces, depth + 1)?)?,
-        End::Else(rest) => bail!("{{{{else {rest}}}}} stands in no {{{{if}}}}"),
+        Stop::End => Vec::new(),
+        Stop::Text => bail!("{{{{end}}}} is missing"),
+        Stop::Else("") => closed(nodes(pieces, depth + 1)?)?,
+        Stop::Else(rest) => bail!("{{{{else {rest}}}}} stands in no {{{{if}}}}"),
     };
     Ok((then, otherwise))
 }
 
-fn closed((nodes, end): (Vec<Node>, End<'_>)) -> anyhow::Result<Vec<Node>> {
-    ensure!(end == End::End, "{{{{end}}}} is missing");
+fn closed((nodes, end): (Vec<Node>, Stop<'_>)) -> anyhow::Result<Vec<Node>> {
+    ensure!(end == Stop::End, "{{{{end}}}} is missing");
     Ok(nodes)
 }
 

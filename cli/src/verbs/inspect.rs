@@ -85,17 +85,15 @@ pub(crate) fn run(args: &Args, context: &Context) -> anyhow::Result<ExitCode> {
             Some(Kind::Image) => image(&store, name)?,
             Some(Kind::Container) => container(&engine, name)?,
             // A container's name comes first, as in Docker.
-            None => {
-                match container(&engine, name) {
-                    Err(error) if error.kind() == ErrorKind::NotFound => {
-                        image(&store, name).map_err(|error| match error.is::<images::Missing>() {
-                            true => anyhow::anyhow!("no such container or image: {name}; `dhow ps -a` and `dhow images` list what there is"),
-                            false => error,
-                        })?
-                    }
-                    shown => shown?,
+            None => match container(&engine, name) {
+                Err(error) if error.kind() == ErrorKind::NotFound => {
+                    image(&store, name).map_err(|error| match error.is::<images::Missing>() {
+                        true => anyhow::anyhow!("no such container: {name}, and {error}"),
+                        false => error,
+                    })?
                 }
-            }
+                shown => shown?,
+            },
         });
     }
     match &args.format {
