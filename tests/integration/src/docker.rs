@@ -230,7 +230,7 @@ impl Drop for Docker {
             return;
         }
         let words = "docker ps --all --no-trunc; ps -eo pid,ppid,stat,wchan:20,args; \
-                     kill -USR1 $(cat docker.pid docker-exec/containerd/containerd.pid); sleep 2; \
+                     kill -USR1 $(cat docker.pid) $(cat docker-exec/containerd/containerd.pid); sleep 2; \
                      tail -n 500 docker-exec/goroutine-stacks-*; tail -n 1000 docker.log";
         let mut shell = self.client("timeout");
         shell
