@@ -76,6 +76,7 @@ fn command() -> Result<u8, Failure> {
     let global = flags::read(&mut input, &[verbs::GLOBAL], true)
         .map_err(|error| misused(&error, "dhow-runtime --help"))?;
     log::set(log_options(&global)?);
+    log::check()?;
     if global.is("version") {
         return print(&help::version());
     }

@@ -1,7 +1,8 @@
 //! Where the runtime's own words go: standard error or a file, as text or JSON, in runc's shape.
 
+use std::fs::{File, OpenOptions};
 use std::io::Write;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
 use crate::error::Kind;
@@ -24,6 +25,26 @@ static OPTIONS: OnceLock<LogOptions> = OnceLock::new();
 /// Sets how to log, once, at the start of the program.
 pub fn set(options: LogOptions) {
     let _ = OPTIONS.set(options);
+}
+
+/// Sees that the file takes what is said, and makes it where it is not there.
+///
+/// # Errors
+/// When it cannot be written: who looks into it would take silence for success.
+pub fn check() -> Result<(), crate::Error> {
+    let Some(path) = OPTIONS.get().and_then(|options| options.file.as_ref()) else {
+        return Ok(());
+    };
+    open(path).map(drop).map_err(|source| {
+        crate::Error::Asked(format!(
+            "cannot write the log {}: {source}; name a file in a directory that is there (--log)",
+            path.display()
+        ))
+    })
+}
+
+fn open(path: &Path) -> std::io::Result<File> {
+    OpenOptions::new().append(true).create(true).open(path)
 }
 
 /// Something is not as asked, and goes on.
@@ -49,11 +70,8 @@ fn write(level: &str, message: &str, kind: Option<Kind>) {
     let message = &without_numbers(message);
     let line = line(options.json, level, message, kind);
     let written = options.file.as_ref().is_some_and(|path| {
-        let file = std::fs::OpenOptions::new()
-            .append(true)
-            .create(true)
-            .open(path);
-        file.and_then(|mut file| file.write_all(line.as_bytes()))
+        open(path)
+            .and_then(|mut file| file.write_all(line.as_bytes()))
             .is_ok()
     });
     // There is nobody to tell when standard error cannot be written.

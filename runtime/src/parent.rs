@@ -382,14 +382,7 @@ impl Parent<'_> {
         };
         let list = hooks::of(self.hooks, kind);
         let state = self.record.hook_state(status);
-        match hooks::run(list, kind, &state) {
-            // The specification: a poststart hook that fails is warned of, and the container goes on.
-            Err(error) if kind == HookKind::Poststart => {
-                crate::log::warn(&error.to_string());
-                Ok(())
-            }
-            answer => Ok(answer?),
-        }
+        Ok(hooks::run(list, kind, &state)?)
     }
 
     /// What is known of the process goes into the record.

@@ -14,6 +14,9 @@ mod document;
 
 pub use document::{ExecCpuAffinity, Process, Spec};
 
+/// The longest name of a host or domain (uname(2)).
+const LONGEST_NAME: usize = 64;
+
 /// Why a bundle cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum SpecError {
@@ -248,8 +251,8 @@ pub fn check_process(process: &Process) -> Result<(), SpecError> {
     }
     if !process.cwd().is_absolute() {
         return Err(invalid(format!(
-            "process.cwd {} is not an absolute path",
-            process.cwd().display()
+            "process.cwd {:?} is not an absolute path",
+            process.cwd()
         )));
     }
     let mut limited = HashSet::new();
@@ -259,6 +262,26 @@ pub fn check_process(process: &Process) -> Result<(), SpecError> {
                 "process.rlimits: {} stands twice",
                 limit.typ()
             )));
+        }
+        if limit.soft() > limit.hard() {
+            return Err(invalid(format!(
+                "process.rlimits: {}: the soft limit {} is above the hard limit {}",
+                limit.typ(),
+                limit.soft(),
+                limit.hard()
+            )));
+        }
+    }
+    if let Some(adj) = process.oom_score_adj()
+        && !(-1000..=1000).contains(&adj)
+    {
+        return Err(invalid(format!(
+            "process.oomScoreAdj {adj} is not one of -1000 to 1000"
+        )));
+    }
+    for pair in process.env().iter().flatten() {
+        if pair.find('=').is_none_or(|at| at == 0) {
+            return Err(invalid(format!("process.env: {pair:?} is not NAME=VALUE")));
         }
     }
     let user = process.user();
@@ -309,6 +332,11 @@ pub fn check(spec: &Spec) -> Result<(), SpecError> {
 
 fn check_version(version: &str) -> Result<(), SpecError> {
     let major = version.split('.').next().unwrap_or_default();
+    if version.is_empty() {
+        return Err(invalid(
+            "ociVersion is missing: this runtime knows 1.0 to 1.3",
+        ));
+    }
     if major != "1" {
         return Err(invalid(format!(
             "ociVersion {version:?}: this runtime knows 1.0 to 1.3"
@@ -341,16 +369,7 @@ fn check_namespaces(spec: &Spec, namespaces: &[LinuxNamespace]) -> Result<(), Sp
         // Without it every mount would be made on the host.
         return Err(invalid("linux.namespaces lacks the mount namespace"));
     }
-    if spec
-        .hostname()
-        .as_ref()
-        .is_some_and(|name| !name.is_empty())
-        && !has(LinuxNamespaceType::Uts)
-    {
-        return Err(invalid(
-            "hostname is set, but linux.namespaces lacks the uts namespace",
-        ));
-    }
+    check_names(spec, has(LinuxNamespaceType::Uts))?;
     let Some(linux) = spec.linux() else {
         return Ok(());
     };
@@ -379,6 +398,15 @@ fn check_namespaces(spec: &Spec, namespaces: &[LinuxNamespace]) -> Result<(), Sp
             "linux.namespaces asks for a new user namespace, which needs linux.uidMappings and linux.gidMappings (without privileges at least one's own ids; see spec --rootless)",
         ));
     }
+    let offsets = linux.time_offsets().iter().flatten();
+    let clock = offsets
+        .map(|(clock, _)| clock)
+        .find(|clock| !["monotonic", "boottime"].contains(&clock.as_str()));
+    if let Some(clock) = clock {
+        return Err(invalid(format!(
+            "linux.timeOffsets: {clock:?} is no clock that can be moved; monotonic and boottime are"
+        )));
+    }
     let offsets = linux
         .time_offsets()
         .as_ref()
@@ -387,6 +415,31 @@ fn check_namespaces(spec: &Spec, namespaces: &[LinuxNamespace]) -> Result<(), Sp
         return Err(invalid(
             "linux.timeOffsets is set, but linux.namespaces lacks the time namespace",
         ));
+    }
+    Ok(())
+}
+
+/// The names that the container has for its host and domain. Without a namespace of theirs they would be the host's that change.
+fn check_names(spec: &Spec, has_namespace: bool) -> Result<(), SpecError> {
+    let names = [
+        ("hostname", spec.hostname()),
+        ("domainname", spec.domainname()),
+    ];
+    for (field, name) in names {
+        let Some(name) = name.as_ref().filter(|name| !name.is_empty()) else {
+            continue;
+        };
+        if !has_namespace {
+            return Err(invalid(format!(
+                "{field} is set, but linux.namespaces lacks the uts namespace"
+            )));
+        }
+        if name.len() > LONGEST_NAME {
+            return Err(invalid(format!(
+                "{field} {name:?} has {} bytes; the kernel takes {LONGEST_NAME}",
+                name.len()
+            )));
+        }
     }
     Ok(())
 }

@@ -49,17 +49,17 @@ pub fn set_io_priority(class: u8, level: u16) -> Result<()> {
 /// # Errors
 /// The kernel's; `ENOSYS` where it knows no nodes.
 pub fn set_memory_policy(mode: u32, nodes: &[u64]) -> Result<()> {
-    // The kernel looks at one bit less than it is told.
-    let bits = match nodes.len() {
-        0 => 0,
-        words => words * 64 + 1,
+    // The kernel looks at one bit less than it is told; no nodes are a null pointer, and nothing else.
+    let (nodes, bits) = match nodes.len() {
+        0 => (std::ptr::null(), 0),
+        words => (nodes.as_ptr(), words * 64 + 1),
     };
-    // SAFETY: the kernel reads `bits - 1` bits from `nodes`, which has as many; with none it reads nothing.
+    // SAFETY: the kernel reads `bits - 1` bits from `nodes`, which has as many; from a null pointer it reads nothing.
     let answer = unsafe {
         libc::syscall(
             libc::SYS_set_mempolicy,
             libc::c_long::from(mode),
-            nodes.as_ptr(),
+            nodes,
             bits,
         )
     };

@@ -43,6 +43,7 @@ pub use stats::{
     HugepageStats, IntelRdtStats, MemoryBandwidthInfo, MemoryEntry, MemoryStats, OccupancyStats,
     PidsStats, Pressure, PressureFigures, RdmaEntry, RdmaStats, Stats, Throttling,
 };
+pub(crate) use systemd::SYSTEMD_PROPERTY;
 pub use systemd::Unit;
 
 use crate::privilege::is_unprivileged;

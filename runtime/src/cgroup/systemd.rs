@@ -20,6 +20,7 @@ use message::{Call, Message, Writer};
 use properties::Host;
 
 pub(super) use anchor::Anchor;
+pub(crate) use annotations::PREFIX as SYSTEMD_PROPERTY;
 pub(super) use message::{Property, Value};
 
 const MANAGER: &str = "org.freedesktop.systemd1.Manager";

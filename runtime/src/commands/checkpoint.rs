@@ -127,10 +127,13 @@ fn dump(
     Ok(())
 }
 
+/// The annotation that names a file of options for criu.
+pub(super) const CRIU_CONFIG: &str = "org.criu.config";
+
 /// A file of options for criu: the container's own by its annotation, none if that is empty, else the one for runtimes.
 pub(super) fn add_config_file(fields: &mut Fields, spec: &Spec) {
     let annotations = spec.annotations().as_ref();
-    match annotations.and_then(|all| all.get("org.criu.config")) {
+    match annotations.and_then(|all| all.get(CRIU_CONFIG)) {
         Some(path) if path.is_empty() => {}
         Some(path) => drop(fields.text(field::CONFIG_FILE, path)),
         None => drop(fields.text(field::CONFIG_FILE, "/etc/criu/runc.conf")),

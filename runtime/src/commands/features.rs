@@ -43,7 +43,9 @@ pub fn features() -> Value {
         "annotations": {
             "io.dhow.runtime.version": env!("CARGO_PKG_VERSION")
         },
-        "potentiallyUnsafeConfigAnnotations": []
+        "potentiallyUnsafeConfigAnnotations": [
+            super::checkpoint::CRIU_CONFIG, crate::cgroup::SYSTEMD_PROPERTY
+        ]
     })
 }
 
@@ -105,5 +107,10 @@ mod tests {
         all_parse::<oci::LinuxNamespaceType>(&linux["namespaces"]);
         all_parse::<oci::Capability>(&linux["capabilities"]);
         assert_eq!(features["ociVersionMax"], "1.3.0");
+        // What annotations may change is what they are looked at for; a name with a dot at its end is the beginning of many.
+        assert_eq!(
+            features["potentiallyUnsafeConfigAnnotations"],
+            json!(["org.criu.config", "org.systemd.property."])
+        );
     }
 }

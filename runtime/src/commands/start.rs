@@ -2,6 +2,7 @@
 
 use std::os::fd::{AsFd, OwnedFd};
 
+use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::io::Errno;
 use rustix::net::SocketFlags;
 use rustix::process::{Pid, PidfdFlags};
@@ -16,10 +17,12 @@ use crate::notify::Notify;
 use crate::plan::HookKind;
 use crate::spec::Spec;
 
+const SIGKILL: i32 = 9;
+
 /// Lets a created container's init become its program, and waits until it has.
 ///
 /// # Errors
-/// When the container is not created, or the program could not be executed (the container has stopped then).
+/// When the container is not created, or the program could not be executed or a hook failed after that (the container has stopped then).
 pub fn start(runtime: &Runtime, id: &str) -> Result<(), Error> {
     let dir = ContainerDir::open(&runtime.root, id)?;
     dir.lock_within(super::PATIENCE)?;
@@ -57,12 +60,10 @@ pub fn start(runtime: &Runtime, id: &str) -> Result<(), Error> {
         Err(errno) => return Err(error(errno)),
     }
     let list = hooks::of(spec.hooks().as_ref(), HookKind::Poststart);
-    if let Err(error) = hooks::run(
-        list,
-        HookKind::Poststart,
-        &record.hook_state(Status::Running),
-    ) {
-        crate::log::warn(&error.to_string());
+    let state = record.hook_state(Status::Running);
+    if let Err(error) = hooks::run(list, HookKind::Poststart, &state) {
+        stop(runtime, &record);
+        return Err(error.into());
     }
     if let Some((notify, pidfd)) = ready {
         // Others may do with the container what they will meanwhile.
@@ -70,6 +71,22 @@ pub fn start(runtime: &Runtime, id: &str) -> Result<(), Error> {
         notify.until_ready(record.pid, pidfd.as_fd())?;
     }
     Ok(())
+}
+
+/// Ends a container whose start has failed, and waits a moment for its end. The error of the start is the one to tell.
+fn stop(runtime: &Runtime, record: &Record) {
+    let Ok(pidfd) = open_init(record) else {
+        return;
+    };
+    if let Err(error) = super::signal::kill(runtime, &record.id, SIGKILL, false) {
+        crate::log::warn(&error.to_string());
+    }
+    let timeout = Timespec {
+        tv_sec: 5,
+        tv_nsec: 0,
+    };
+    let mut fds = [PollFd::new(&pidfd, PollFlags::IN)];
+    let _ = rustix::event::poll(&mut fds, Some(&timeout));
 }
 
 /// A descriptor of a container's init.

@@ -52,9 +52,10 @@ impl Init {
             MountSource::Filesystem { fstype, source } => {
                 self.mount_filesystem(destination, fstype, source, options)
             }
-            MountSource::Cgroup { namespaced } => {
-                self.mount_cgroup(destination, *namespaced, options)
-            }
+            MountSource::Cgroup {
+                namespaced,
+                unified,
+            } => self.mount_cgroup(destination, *namespaced, *unified, options),
         }
     }
 
@@ -85,7 +86,7 @@ impl Init {
         let target = root.resolve_or_make(destination, kind).doing(what)?;
         let placed = tree
             .attach(&target, || root.resolve(destination))
-            .doing(what)?;
+            .doing(|| mismatch(what(), kind, &target))?;
         self.spend([target]);
         self.keep(destination, placed.mount);
         Ok(())
@@ -136,6 +137,12 @@ impl Init {
         let what = || format!("mount a {fstype} at {}", destination.display());
         let new = self.directory_in_new(destination);
         let root = self.root()?;
+        // What is there lends a tmpfs its permissions where its options do not say: /root stays closed to others.
+        let borrows = fstype == "tmpfs" && !options.data.iter().any(|(key, _)| key == "mode");
+        let borrowed = match new.is_none() && borrows {
+            true => permissions_at(root, destination),
+            false => None,
+        };
         let target = if let Some(new) = new {
             new
         } else if matches!(fstype, "proc" | "sysfs") {
@@ -152,15 +159,7 @@ impl Init {
             root.resolve_or_make(destination, TargetKind::Directory)
                 .doing(what)?
         };
-        let mut data = options.data.clone();
-        for flag in &options.filesystem_flags {
-            data.push((flag.clone(), None));
-        }
-        let read_only = options.attributes.set & attr::ATTR_RDONLY != 0;
-        if read_only && !is_shared_or_virtual(fstype) {
-            // A device's own file system: read-only to the medium too.
-            data.push(("ro".to_owned(), None));
-        }
+        let data = filesystem_data(fstype, options, borrowed);
         // What is to be copied into it must be writable first.
         let attributes = match options.copy_up {
             true => 0,
@@ -171,7 +170,7 @@ impl Init {
         change_more(&mut tree, options).doing(what)?;
         let placed = tree
             .attach(&target, || root.resolve(destination))
-            .doing(what)?;
+            .doing(|| mismatch(what(), TargetKind::Directory, &target))?;
         if options.copy_up {
             copy_up::copy(&target, &placed.mount)
                 .doing(|| format!("copy what is at the place: {}", what()))?;
@@ -217,10 +216,20 @@ impl Init {
         &mut self,
         destination: &Path,
         namespaced: bool,
+        unified: bool,
         options: &MountOptions,
     ) -> Result<(), StepError> {
         let what = || format!("mount the cgroups at {}", destination.display());
-        let record = self.resources.cgroup.clone().unwrap_or_default();
+        let mut record = self.resources.cgroup.clone().unwrap_or_default();
+        if unified && !record.places.is_empty() {
+            record.places.retain(|place| place.controllers.is_empty());
+            if record.places.is_empty() {
+                return Err(StepError::other(format!(
+                    "{}: the container has no cgroup of v2 on this host; mount the type cgroup",
+                    what()
+                )));
+            }
+        }
         let root = self.root()?;
         let target = root
             .resolve_or_make(destination, TargetKind::Directory)
@@ -330,6 +339,24 @@ fn hierarchy(
     Tree::filesystem("cgroup", "cgroup", &data, options.attributes.set)
 }
 
+/// What a file system is told: its own options, those that come from a mount's, and the permissions of its root where they are given.
+fn filesystem_data(
+    fstype: &str,
+    options: &MountOptions,
+    mode: Option<u32>,
+) -> Vec<(String, Option<String>)> {
+    let mut data = options.data.clone();
+    data.extend(mode.map(|mode| ("mode".to_owned(), Some(format!("{mode:o}")))));
+    let flags = options.filesystem_flags.iter();
+    data.extend(flags.map(|flag| (flag.clone(), None)));
+    let read_only = options.attributes.set & attr::ATTR_RDONLY != 0;
+    if read_only && !is_shared_or_virtual(fstype) {
+        // A device's own file system: read-only to the medium too.
+        data.push(("ro".to_owned(), None));
+    }
+    data
+}
+
 /// File systems whose superblock others share, or for which read-only is only a matter of the mount.
 fn is_shared_or_virtual(fstype: &str) -> bool {
     matches!(
@@ -383,6 +410,30 @@ fn change_more(tree: &mut Tree, options: &MountOptions) -> rustix::io::Result<()
         tree.change(&change, *recursive)?;
     }
     Ok(())
+}
+
+/// What was being done, with why the kernel will not have it where a directory and a file meet.
+fn mismatch(what: String, kind: TargetKind, target: &OwnedFd) -> String {
+    let Ok(stat) = rustix::fs::fstat(target) else {
+        return what;
+    };
+    let on_directory = FileType::from_raw_mode(stat.st_mode) == FileType::Directory;
+    match (kind, on_directory) {
+        (TargetKind::Directory, false) => {
+            format!("{what}, which is a file (a directory goes over a directory only)")
+        }
+        (TargetKind::File, true) => {
+            format!("{what}, which is a directory (a file goes over a file only)")
+        }
+        _ => what,
+    }
+}
+
+/// The permission bits of what is at a place, if anything is.
+fn permissions_at(root: &RootDir, destination: &Path) -> Option<u32> {
+    let there = root.resolve(destination).ok()?;
+    let stat = rustix::fs::fstat(there).ok()?;
+    Some(permissions(stat.st_mode).bits())
 }
 
 /// The permission bits of a stat's mode.

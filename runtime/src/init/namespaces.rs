@@ -42,6 +42,10 @@ pub(crate) fn join(kind: NamespaceKind, path: &Path) -> Result<(), StepError> {
     match namespace::enter(std::os::fd::AsFd::as_fd(&fd), kind.0) {
         // Nobody can enter the user namespace that he is in; there he is already.
         Err(Errno::INVAL) if kind.0 == namespace::USER && is_own_user_namespace(&fd) => Ok(()),
+        Err(Errno::INVAL) => Err(StepError::system(
+            format!("{} (it must be of that type)", what()),
+            Errno::INVAL,
+        )),
         answer => answer.doing(what),
     }
 }

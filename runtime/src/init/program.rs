@@ -1,5 +1,6 @@
 //! The container's program: where it is, where it begins, and becoming it.
 
+use std::collections::HashSet;
 use std::ffi::CString;
 use std::io::{BufRead, BufReader, Read};
 use std::path::Path;
@@ -133,6 +134,17 @@ fn home_of(uid: u32) -> Option<String> {
     None
 }
 
+/// Of variables of one name the last: programs take the first that they find, which is the one to be replaced.
+fn keep_last(env: &mut Vec<String>) {
+    let mut seen = HashSet::new();
+    let mut last: Vec<bool> = env
+        .iter()
+        .rev()
+        .map(|pair| seen.insert(pair.split('=').next().unwrap_or_default()))
+        .collect();
+    env.retain(|_| last.pop().unwrap_or(true));
+}
+
 fn strings(of: &[String]) -> Result<Vec<CString>, StepError> {
     of.iter()
         .map(|text| {
@@ -146,6 +158,7 @@ impl Init {
     /// Finds the program, and the user's home for the environment that does not name it.
     pub(super) fn find_program(&mut self, name: &str) -> Result<(), StepError> {
         let env = &mut self.resources.env;
+        keep_last(env);
         if !env
             .iter()
             .any(|pair| pair.starts_with("HOME=") && pair.len() > 5)
@@ -174,5 +187,19 @@ impl Init {
             format!("exec {}: {}", found.path, plain(errno)),
             errno,
         ))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::keep_last;
+
+    #[test]
+    fn the_last_variable_of_a_name_stays_at_its_place() {
+        let mut env = ["A=1", "B=2", "A=3", "C=", "B=x=y"]
+            .map(str::to_owned)
+            .to_vec();
+        keep_last(&mut env);
+        assert_eq!(env, ["A=3", "C=", "B=x=y"]);
     }
 }

@@ -429,21 +429,20 @@ impl InitPlan {
         if count > 0 {
             steps.push(Step::RunHooks { kind, count });
         }
+        let root = spec.root().as_ref();
+        let mut readonly_root = root.is_some_and(|root| root.readonly().unwrap_or(false));
         for path in linux.readonly_paths().iter().flatten() {
-            steps.push(Step::ReadonlyIfPresent {
-                path: clean(Path::new(path)),
-            });
+            let path = clean(Path::new(path));
+            match path == Path::new("/") {
+                true => readonly_root = true,
+                false => steps.push(Step::ReadonlyIfPresent { path }),
+            }
         }
         for path in linux.masked_paths().iter().flatten() {
-            steps.push(Step::MaskIfPresent {
-                path: clean(Path::new(path)),
-            });
+            let path = clean(Path::new(path));
+            steps.push(Step::MaskIfPresent { path });
         }
-        if spec
-            .root()
-            .as_ref()
-            .is_some_and(|root| root.readonly().unwrap_or(false))
-        {
+        if readonly_root {
             steps.push(Step::ReadonlyRoot);
         }
         steps.push(if request.no_pivot {

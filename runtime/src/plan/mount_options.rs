@@ -170,6 +170,18 @@ const WITHOUT_MEANING: [&str; 8] = [
     "loud",
 ];
 
+/// Words of mount(8) about when, by whom and with which help something is mounted, which it never tells the kernel. The
+/// specification asks to do as it does.
+fn is_for_the_mount_program(word: &str) -> bool {
+    const WORDS: [&str; 9] = [
+        "auto", "noauto", "user", "nouser", "users", "owner", "group", "nofail", "_netdev",
+    ];
+    WORDS.contains(&word)
+        || ["x-", "X-", "comment="]
+            .iter()
+            .any(|start| word.starts_with(start))
+}
+
 /// A later word wins over an earlier one on the same bits.
 fn merge(into: &mut Attributes, change: Attributes) {
     into.set = (into.set & !change.clear & !change.set) | change.set;
@@ -199,7 +211,7 @@ impl MountOptions {
             merge(&mut self.recursive_attributes, change);
         } else if FILESYSTEM_FLAGS.contains(&word) {
             self.filesystem_flags.push(word.to_owned());
-        } else if !WITHOUT_MEANING.contains(&word) {
+        } else if !WITHOUT_MEANING.contains(&word) && !is_for_the_mount_program(word) {
             match word {
                 "bind" => self.bind = true,
                 "rbind" => {
@@ -260,6 +272,20 @@ mod tests {
             parse(&["rnoatime"]).recursive_attributes.set,
             attr::ATTR_NOATIME
         );
+    }
+
+    #[test]
+    fn what_mount_keeps_to_itself_goes_nowhere() {
+        let words = [
+            "bind",
+            "x-gvfs-hide",
+            "X-mount.mkdir=755",
+            "comment=systemd.x",
+            "_netdev",
+        ];
+        let options = parse(&words);
+        assert!(options.bind);
+        assert_eq!(options.data, []);
     }
 
     #[test]

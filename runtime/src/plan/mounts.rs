@@ -110,9 +110,10 @@ fn filesystem(
     context: &MountContext<'_>,
 ) -> Result<MountSource, SpecError> {
     let fstype = match mount.typ().as_deref() {
-        Some("cgroup" | "cgroup2") => {
+        Some(fstype @ ("cgroup" | "cgroup2")) => {
             return Ok(MountSource::Cgroup {
                 namespaced: context.cgroup_namespace,
+                unified: fstype == "cgroup2",
             });
         }
         Some(fstype) => fstype,

@@ -159,8 +159,9 @@ fn check_scheduling(scheduler: &Scheduler) -> Result<(), SpecError> {
             "process.scheduler.nice {nice} is not one of -20 to 19"
         )));
     }
-    let has_priority = scheduler.priority().unwrap_or(0) != 0;
-    if has_priority && !matches!(policy, Policy::SchedFifo | Policy::SchedRr) {
+    let real_time = matches!(policy, Policy::SchedFifo | Policy::SchedRr);
+    let priority = scheduler.priority().unwrap_or(0);
+    if priority != 0 && !real_time {
         return Err(invalid(format!(
             "process.scheduler.priority is for SCHED_FIFO and SCHED_RR, not for {policy}"
         )));
@@ -173,6 +174,11 @@ fn check_scheduling(scheduler: &Scheduler) -> Result<(), SpecError> {
     if times.iter().any(|time| time.unwrap_or(0) != 0) && policy != Policy::SchedDeadline {
         return Err(invalid(format!(
             "process.scheduler: runtime, deadline and period are for SCHED_DEADLINE, not for {policy}"
+        )));
+    }
+    if real_time && !(1..=99).contains(&priority) {
+        return Err(invalid(format!(
+            "process.scheduler.priority {priority} is not one of 1 to 99, which {policy} takes"
         )));
     }
     Ok(())

@@ -104,6 +104,8 @@ pub enum MountSource {
     Cgroup {
         /// Whether the container has a cgroup namespace, in which the kernel shows its own cgroup as the root.
         namespaced: bool,
+        /// That of v2 alone, also where the host has v1 beside it.
+        unified: bool,
     },
 }
 
@@ -474,8 +476,12 @@ fn write_mount(
         }
         MountSource::Remount => write!(f, "what is there")?,
         MountSource::Filesystem { fstype, source } => write!(f, "a {fstype} ({source})")?,
-        MountSource::Cgroup { namespaced: true } => write!(f, "its cgroup, as the root")?,
-        MountSource::Cgroup { namespaced: false } => write!(f, "its cgroup")?,
+        MountSource::Cgroup {
+            namespaced: true, ..
+        } => write!(f, "its cgroup, as the root")?,
+        MountSource::Cgroup {
+            namespaced: false, ..
+        } => write!(f, "its cgroup")?,
     }
     write!(
         f,

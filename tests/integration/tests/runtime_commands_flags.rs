@@ -25,6 +25,27 @@ fn call(runtime: &str, bundle: &Bundle, args: &[&str]) -> Ran {
         .into()
 }
 
+/// The commands of runc.
+const VERBS: [&str; 17] = [
+    "checkpoint",
+    "create",
+    "delete",
+    "events",
+    "exec",
+    "features",
+    "kill",
+    "list",
+    "pause",
+    "ps",
+    "restore",
+    "resume",
+    "run",
+    "spec",
+    "start",
+    "state",
+    "update",
+];
+
 /// What a mistake is answered with: arguments, words in the answer, and the exit status where it is not 1.
 const MISTAKES: &[(&[&str], &str)] = &[
     (&["state", "nobody"], "container does not exist"),
@@ -61,6 +82,7 @@ const MISTAKES: &[(&[&str], &str)] = &[
     (&["--log-format", "xml", "list"], "invalid log-format"),
     (&["create", "--bundle", "/nonexistent", "x"], "/nonexistent"),
     (&["list", "--format", "xml"], "invalid format option"),
+    (&["--log", "/nonexistent/log", "list"], "/nonexistent/log"),
 ];
 
 #[test]
@@ -258,25 +280,7 @@ fn help_and_version_are_told() {
     let bundle = sandbox.bundle("true");
     for args in [&["--help"][..], &["-h"], &["help"], &["h"], &[]] {
         let said = call("dhow-runtime", &bundle, args).ok();
-        for verb in [
-            "checkpoint",
-            "create",
-            "delete",
-            "events",
-            "exec",
-            "features",
-            "kill",
-            "list",
-            "pause",
-            "ps",
-            "restore",
-            "resume",
-            "run",
-            "spec",
-            "start",
-            "state",
-            "update",
-        ] {
+        for verb in VERBS {
             assert!(
                 said.contains(&format!("\n   {verb} ")),
                 "{verb} is not in {said}"
@@ -327,25 +331,7 @@ fn no_flag_of_runcs_is_missing() {
             .collect()
     };
     let mut seen = 0;
-    for verb in [
-        "checkpoint",
-        "create",
-        "delete",
-        "events",
-        "exec",
-        "kill",
-        "list",
-        "pause",
-        "ps",
-        "restore",
-        "resume",
-        "run",
-        "spec",
-        "start",
-        "state",
-        "update",
-        "features",
-    ] {
+    for verb in VERBS {
         let ours = flags("dhow-runtime", verb);
         for flag in flags("runc", verb) {
             seen += 1;

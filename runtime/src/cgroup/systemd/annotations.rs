@@ -5,7 +5,8 @@ use std::collections::HashMap;
 use super::message::{Property, Value};
 use crate::cgroup::CgroupError;
 
-const PREFIX: &str = "org.systemd.property.";
+/// The beginning of these annotations' names.
+pub(crate) const PREFIX: &str = "org.systemd.property.";
 
 /// The properties that annotations ask for, in the order of their names.
 pub(super) fn properties(
