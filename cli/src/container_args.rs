@@ -253,7 +253,7 @@ impl ContainerArgs {
             env: process.environment.variables()?,
             working_dir: process.workdir.clone(),
             user: process.user.clone(),
-            hostname: place.hostname.clone(),
+            hostname: place.hostname.clone().filter(|name| !name.is_empty()),
             mounts: place
                 .volume
                 .iter()

@@ -20,8 +20,12 @@ pub(crate) fn mistake(error: &clap::Error, words: &[String]) -> Option<String> {
         } else if let Some(usage) = line.strip_prefix("Usage: ") {
             command = words_of_the_command(usage);
         } else if line.starts_with("tip: ") {
-            // The first is the likely word; that it could be meant as a value is said where there is none.
-            parts.extend(line.split("tip: ").nth(1).map(|tip| tip.trim().to_owned()));
+            // The first is the likely word; that a flag could be meant as a value helps nobody.
+            let tip = line.split("tip: ").nth(1).map(str::trim);
+            parts.extend(
+                tip.filter(|tip| !tip.starts_with("to pass "))
+                    .map(str::to_owned),
+            );
         }
     }
     Some(format!("{} (see: {command} --help)", parts.join("; ")))

@@ -5,6 +5,7 @@
 
 mod capabilities;
 mod limits;
+mod machine;
 mod mounts;
 mod options;
 mod process;

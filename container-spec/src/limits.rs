@@ -8,6 +8,8 @@ use oci_spec::runtime::{
 };
 use serde::{Deserialize, Serialize};
 
+use crate::machine;
+
 /// The period of a CPU quota in microseconds, as Docker sets it.
 const CPU_PERIOD: u64 = 100_000;
 
@@ -58,6 +60,42 @@ pub enum LimitError {
     /// Not a number of processors.
     #[error("{0:?} is not a number of processors; write for example 0.5 or 2")]
     Cpus(String),
+    /// More processors than there are.
+    #[error(
+        "{} processors are more than the machine has ({have}); ask for {have} or fewer (--cpus)",
+        *.asked_millis as f64 / 1000.0
+    )]
+    TooManyCpus {
+        /// What was asked, in thousandths.
+        asked_millis: u64,
+        /// How many there are.
+        have: u64,
+    },
+    /// Not a list of processors.
+    #[error("{0:?} is not a list of processors; write for example 0-2,5 (--cpuset-cpus)")]
+    CpuList(String),
+    /// A processor that is not there.
+    #[error(
+        "the machine has the processors {online}, not all of {list}; name some of them (--cpuset-cpus)"
+    )]
+    NoSuchCpu {
+        /// What was asked.
+        list: String,
+        /// What is there.
+        online: String,
+    },
+    /// A resource limit that cannot be given.
+    #[error(
+        "--ulimit {name}: {asked} is above {most}, the most that can be given here; ask for that or less, or raise the limit of who runs dhow"
+    )]
+    AboveHardLimit {
+        /// The resource.
+        name: String,
+        /// What was asked.
+        asked: String,
+        /// The most that can be had.
+        most: u64,
+    },
     /// Less memory than a container can start with.
     #[error("a memory limit of {0} bytes is too small; the least is 6m")]
     MemoryTooSmall(i64),
@@ -142,7 +180,7 @@ impl Limits {
         let mut resources = LinuxResources::default();
         resources.set_devices(None);
         resources.set_memory(self.memory()?);
-        resources.set_cpu(self.cpu());
+        resources.set_cpu(self.cpu()?);
         resources.set_pids(self.pids.map(|limit| {
             let mut pids = LinuxPids::default();
             pids.set_limit(if limit <= 0 { -1 } else { limit });
@@ -177,9 +215,12 @@ impl Limits {
         Ok(Some(memory))
     }
 
-    fn cpu(&self) -> Option<LinuxCpu> {
+    fn cpu(&self) -> Result<Option<LinuxCpu>, LimitError> {
         if self.cpu_millis.is_none() && self.cpu_shares.is_none() && self.cpuset_cpus.is_none() {
-            return None;
+            return Ok(None);
+        }
+        if let Some(online) = machine::processors() {
+            self.check_processors(&online)?;
         }
         let mut cpu = LinuxCpu::default();
         if let Some(millis) = self.cpu_millis {
@@ -188,7 +229,20 @@ impl Limits {
         }
         cpu.set_shares(self.cpu_shares);
         cpu.set_cpus(self.cpuset_cpus.clone());
-        Some(cpu)
+        Ok(Some(cpu))
+    }
+
+    /// Sees that nothing is asked beyond the processors that are there.
+    fn check_processors(&self, online: &str) -> Result<(), LimitError> {
+        if let Some(list) = &self.cpuset_cpus {
+            machine::check_processors(list, online)?;
+        }
+        match (self.cpu_millis, machine::count(online)) {
+            (Some(asked_millis), Some(have)) if asked_millis > have.saturating_mul(1000) => {
+                Err(LimitError::TooManyCpus { asked_millis, have })
+            }
+            _ => Ok(()),
+        }
     }
 
     fn block_io(&self) -> Result<Option<LinuxBlockIo>, LimitError> {
@@ -285,6 +339,27 @@ mod tests {
             .as_ref()
             .unwrap();
         assert_eq!(memory.swap(), Some(128 << 20));
+    }
+
+    #[test]
+    fn no_more_processors_than_there_are_can_be_had() {
+        let limits = |cpu_millis, list: &str| Limits {
+            cpu_millis: Some(cpu_millis),
+            cpuset_cpus: Some(list.to_owned()),
+            ..Default::default()
+        };
+        limits(2000, "0-1").check_processors("0-1").unwrap();
+        let many = limits(2001, "0").check_processors("0-1").unwrap_err();
+        assert_eq!(
+            many.to_string(),
+            "2.001 processors are more than the machine has (2); ask for 2 or fewer (--cpus)"
+        );
+        let absent = limits(1000, "77").check_processors("0-1").unwrap_err();
+        assert!(
+            absent.to_string().contains("the processors 0-1"),
+            "{absent}"
+        );
+        assert!(limits(100_000_000, "0").resources().is_err());
     }
 
     #[test]

@@ -6,7 +6,8 @@ use std::path::PathBuf;
 use oci_spec::runtime::{Capability, LinuxSeccomp};
 use serde::{Deserialize, Serialize};
 
-use crate::{Limits, UserNamespace};
+use crate::process::rlimit;
+use crate::{Limits, SpecError, UserNamespace};
 
 /// What a person asks of a container beyond what its image says. The default asks for nothing: a safe container.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -53,6 +54,38 @@ pub struct ContainerOptions {
     pub annotations: BTreeMap<String, String>,
     /// How much the container may do.
     pub confinement: Confinement,
+}
+
+/// The longest host name that the kernel takes.
+const LONGEST_HOSTNAME: usize = 64;
+
+impl ContainerOptions {
+    /// Sees that what is asked can be had, as far as that can be told without the container's files.
+    ///
+    /// # Errors
+    /// When limits contradict each other or are beyond what the machine or this process has, or the host name is none.
+    pub fn check(&self) -> Result<(), SpecError> {
+        self.limits.resources()?;
+        for limit in &self.rlimits {
+            rlimit(limit)?;
+            limit.check()?;
+        }
+        match &self.hostname {
+            Some(name) if !is_hostname(name) => Err(SpecError::Hostname(name.clone())),
+            _ => Ok(()),
+        }
+    }
+}
+
+/// Labels of letters, digits, `-` and `_` with dots between them, of which none begins or ends with another than a letter or digit.
+fn is_hostname(name: &str) -> bool {
+    let is_label = |label: &str| {
+        let inner = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_';
+        let ends = [label.bytes().next(), label.bytes().next_back()];
+        let outer = |end: Option<u8>| end.is_some_and(|byte| byte.is_ascii_alphanumeric());
+        label.bytes().all(inner) && ends.into_iter().all(outer)
+    };
+    name.len() <= LONGEST_HOSTNAME && name.split('.').all(is_label)
 }
 
 /// How much a container may do. The default is Docker's.
@@ -133,4 +166,28 @@ pub enum NetworkMode {
     Host,
     /// A namespace that someone made, by its path.
     Namespace(PathBuf),
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_no_host_can_be_called_is_refused() {
+        let named = |name: &str| ContainerOptions {
+            hostname: Some(name.to_owned()),
+            ..ContainerOptions::default()
+        };
+        let longest = "a".repeat(LONGEST_HOSTNAME);
+        for name in ["web", "WEB-1", "db.example.org", "my_host", "7", &longest] {
+            named(name).check().unwrap();
+        }
+        let longer = format!("{longest}a");
+        for name in [
+            "", "a b", "-a", "a-", "a..b", ".a", "a.", "a/b", "ä", "a\nb", &longer,
+        ] {
+            let refused = named(name).check();
+            assert!(matches!(refused, Err(SpecError::Hostname(_))), "{name:?}");
+        }
+    }
 }

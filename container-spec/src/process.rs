@@ -1,15 +1,17 @@
 //! The process of a container: what it runs, as whom, where, and with which environment.
 
 use std::os::fd::BorrowedFd;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use dhow_image::ImageConfiguration;
 use oci_spec::image::Config;
 use oci_spec::runtime::{PosixRlimit, PosixRlimitBuilder, PosixRlimitType, Process, Spec, User};
+use rustix::fs::OFlags;
+use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 
 use crate::spec::SpecError;
-use crate::users::{UserIds, find_user};
+use crate::users::{UserIds, find_user, open_inside};
 use crate::{Confinement, ContainerOptions, Rlimit, UserNamespace, capabilities};
 
 /// Where commands are looked for when the image does not say.
@@ -126,7 +128,11 @@ pub(crate) fn container_process(
     let env = environment(&defaults, &of_image, &options.env);
     process.set_env(Some(with_home(env, &ids)));
     let image_dir = config.and_then(|c| c.working_dir().as_deref());
-    process.set_cwd(working_dir(options.working_dir.as_deref().or(image_dir))?);
+    let cwd = working_dir(options.working_dir.as_deref().or(image_dir))?;
+    if !is_covered(&cwd, options) {
+        check_working_dir(root, &cwd)?;
+    }
+    process.set_cwd(cwd);
     if !options.rlimits.is_empty() {
         let limits = options.rlimits.iter().map(rlimit);
         process.set_rlimits(Some(limits.collect::<Result<_, _>>()?));
@@ -184,7 +190,9 @@ pub fn exec_process(
         env = with_home(env, ids);
     }
     if let Some(dir) = &options.working_dir {
-        process.set_cwd(working_dir(Some(dir))?);
+        let dir = working_dir(Some(dir))?;
+        check_working_dir(root, &dir)?;
+        process.set_cwd(dir);
     }
     process
         .set_args(Some(options.args.clone()))
@@ -233,7 +241,29 @@ fn working_dir(dir: Option<&str>) -> Result<PathBuf, SpecError> {
     }
 }
 
-fn rlimit(limit: &Rlimit) -> Result<PosixRlimit, SpecError> {
+/// Whether something is mounted at the directory or above it, so that the image does not say what is there.
+fn is_covered(dir: &Path, options: &ContainerOptions) -> bool {
+    let binds = options.mounts.iter().map(|mount| &mount.destination);
+    let all = binds.chain(options.tmpfs.iter().map(|mount| &mount.destination));
+    all.into_iter()
+        .any(|destination| dir.starts_with(destination))
+}
+
+/// What is there must be a directory; what is not is made by the runtime.
+fn check_working_dir(root: BorrowedFd<'_>, dir: &Path) -> Result<(), SpecError> {
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    match open_inside(root, dir, flags) {
+        Err(Errno::NOTDIR) => Err(SpecError::WorkingDirIsNone(dir.display().to_string())),
+        // Whatever else is wrong with it is the runtime's to say, which goes there as the container's user.
+        _ => Ok(()),
+    }
+}
+
+/// As the runtime's documents have it.
+///
+/// # Errors
+/// When there is no limit of that name.
+pub(crate) fn rlimit(limit: &Rlimit) -> Result<PosixRlimit, SpecError> {
     let name = format!("RLIMIT_{}", limit.name.to_ascii_uppercase());
     let kind: PosixRlimitType = serde_json::from_value(serde_json::Value::String(name))
         .map_err(|_| SpecError::UnknownRlimit(limit.name.clone()))?;

@@ -57,6 +57,16 @@ pub enum SpecError {
     /// Not absolute.
     #[error("the working directory {0:?} is not absolute; it is a path inside the container")]
     RelativeWorkingDir(String),
+    /// Something else is there.
+    #[error(
+        "the working directory {0:?} is not a directory in the container; name one that is, or a path that is not there yet"
+    )]
+    WorkingDirIsNone(String),
+    /// Not a name that a host can have.
+    #[error(
+        "{0:?} is not a host name; write letters, digits, -, _ and single dots, 64 at most, none but letters and digits at the ends (--hostname)"
+    )]
+    Hostname(String),
     /// No such resource limit.
     #[error("{0:?} is no resource limit; see getrlimit(2), for example nofile=1024:2048")]
     UnknownRlimit(String),

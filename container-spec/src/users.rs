@@ -2,6 +2,7 @@
 
 use std::io::Read;
 use std::os::fd::{BorrowedFd, OwnedFd};
+use std::path::Path;
 
 use rustix::fs::{Mode, OFlags, ResolveFlags};
 use rustix::io::Errno;
@@ -172,12 +173,16 @@ fn groups(root: BorrowedFd<'_>) -> Result<Vec<GroupEntry>, UserError> {
     Ok(text.lines().filter_map(entry).collect())
 }
 
-fn open(root: BorrowedFd<'_>, file: &str) -> rustix::io::Result<OwnedFd> {
-    let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK | OFlags::NOCTTY;
+/// Opens a path of the container's, resolved inside its root.
+pub(crate) fn open_inside(
+    root: BorrowedFd<'_>,
+    file: impl AsRef<Path>,
+    flags: OFlags,
+) -> rustix::io::Result<OwnedFd> {
     let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
     // Whatever is renamed or mounted on the machine while the kernel follows a `..` of a link makes it answer EAGAIN; it does not last.
     for _ in 0..MOST_ATTEMPTS {
-        match rustix::fs::openat2(root, file, flags, Mode::empty(), resolve) {
+        match rustix::fs::openat2(root, file.as_ref(), flags, Mode::empty(), resolve) {
             Err(Errno::AGAIN) => std::thread::yield_now(),
             answer => return answer,
         }
@@ -189,7 +194,8 @@ fn open(root: BorrowedFd<'_>, file: &str) -> rustix::io::Result<OwnedFd> {
 /// to the root and without waiting, and only a regular file is read.
 fn read(root: BorrowedFd<'_>, file: &'static str) -> Result<String, UserError> {
     let failed = |source: std::io::Error| UserError::Read { file, source };
-    let file = match open(root, file) {
+    let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK | OFlags::NOCTTY;
+    let file = match open_inside(root, file, flags) {
         Ok(file) => std::fs::File::from(file),
         Err(Errno::NOENT | Errno::NOTDIR) => return Ok(String::new()),
         Err(errno) => return Err(failed(errno.into())),

@@ -174,11 +174,8 @@ fn describe(request: CreateRequest) -> Result<PodSpec, EngineError> {
             .cgroups_path
             .get_or_insert_with(|| Engine::cgroup(&id));
     }
-    // Wrong limits are told now and not when it is started.
-    options
-        .limits
-        .resources()
-        .map_err(dhow_container_spec::SpecError::from)?;
+    // What cannot be is told now and not when it is started.
+    options.check()?;
     let of_image = config.config().as_ref();
     let mut labels: BTreeMap<String, String> = of_image
         .and_then(|config| config.labels().clone())

@@ -280,6 +280,103 @@ fn options_that_do_not_fit_the_image() {
 }
 
 #[test]
+fn more_than_the_machine_has() {
+    let sandbox = with_busybox();
+    let online = fs_err::read_to_string("/sys/devices/system/cpu/online").expect("processors");
+    let online = online.trim();
+    refused(
+        &sandbox,
+        &[
+            (
+                &["run", "--cpus", "99999", "busybox", "true"],
+                &["99999 processors", "the machine has", "--cpus"],
+            ),
+            (
+                &["run", "--cpuset-cpus", "98765", "busybox", "true"],
+                &["98765", online, "--cpuset-cpus"],
+            ),
+            (
+                &["run", "--cpuset-cpus", "one", "busybox", "true"],
+                &["\"one\"", "0-2,5", "--cpuset-cpus"],
+            ),
+            (
+                &["create", "--cpus", "99999", "busybox", "true"],
+                &["99999 processors", "--cpus"],
+            ),
+            // More descriptors than the kernel gives to anybody.
+            (
+                &["run", "--ulimit", "nofile=1:-1", "busybox", "true"],
+                &["--ulimit nofile", "unlimited", "or less"],
+            ),
+            (
+                &["create", "--ulimit", "wings=2", "busybox", "true"],
+                &["\"wings\"", "nofile=1024:2048"],
+            ),
+        ],
+    );
+    let left = sandbox.dhow(["ps", "-a", "-q"]).ok();
+    assert_eq!(left, "", "a container that could not be made is left");
+}
+
+#[test]
+fn a_name_or_a_directory_that_cannot_be() {
+    let sandbox = with_busybox();
+    refused(
+        &sandbox,
+        &[
+            (
+                &["run", "--hostname", "a b", "busybox", "true"],
+                &["\"a b\"", "letters, digits", "--hostname"],
+            ),
+            (
+                &["create", "--hostname", "web-", "busybox", "true"],
+                &["\"web-\"", "--hostname"],
+            ),
+            (
+                &["run", "-w", "/etc/passwd", "busybox", "true"],
+                &["\"/etc/passwd\"", "not a directory", "name one that is"],
+            ),
+            (
+                &["run", "-w", "/etc/passwd/below", "busybox", "true"],
+                &["\"/etc/passwd/below\"", "not a directory"],
+            ),
+        ],
+    );
+    let left = sandbox.dhow(["ps", "-a", "-q"]).ok();
+    assert_eq!(left, "", "a container that could not be made is left");
+    // What is mounted there decides, and what is not there is made.
+    let script = ["busybox", "sh", "-c", "hostname; pwd"];
+    let dir = sandbox.path("srv");
+    fs_err::create_dir_all(dir.join("below")).expect("create");
+    let bind = format!("{}:/etc", dir.display());
+    let with = |more: &[&str]| {
+        let args = [
+            &["run", "--rm", "--hostname", "db-1.example"],
+            more,
+            &script,
+        ]
+        .concat();
+        sandbox.dhow(args).ok()
+    };
+    assert_eq!(with(&["-w", "/new/dir"]), "db-1.example\n/new/dir");
+    assert_eq!(
+        with(&["-v", &bind, "-w", "/etc/below"]),
+        "db-1.example\n/etc/below"
+    );
+    sandbox
+        .dhow(["run", "-d", "--name", "box", "busybox", "sleep", "60"])
+        .ok();
+    refused(
+        &sandbox,
+        &[(
+            &["exec", "-w", "/etc/passwd", "box", "true"],
+            &["\"/etc/passwd\"", "not a directory"],
+        )],
+    );
+    sandbox.dhow(["rm", "-f", "box"]).ok();
+}
+
+#[test]
 fn a_command_that_cannot_be_found_or_run() {
     let sandbox = with_busybox();
     let _box = sandbox.removed_at_end("box");
