@@ -6,6 +6,7 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Component, Path, PathBuf};
 
+use dhow_sys::path::open_within;
 use rustix::fs::{AtFlags, FileType, Gid, Mode, OFlags, ResolveFlags, Stat, Uid};
 use rustix::io::Errno;
 
@@ -13,9 +14,6 @@ use crate::TreeError;
 
 /// How many links to nothing are followed on the way to a place that is to be made.
 const MOST_LINKS: usize = 40;
-
-/// How often a path is looked up that others' renames disturb.
-const MOST_ATTEMPTS: usize = 10_000;
 
 /// Links in the tree are followed, and lead from its own root.
 const CONFINED: ResolveFlags = ResolveFlags::IN_ROOT.union(ResolveFlags::NO_MAGICLINKS);
@@ -59,15 +57,7 @@ impl RootDir {
 
     /// Opens a path, links in the tree followed.
     fn resolve(&self, path: &Path, flags: OFlags) -> rustix::io::Result<OwnedFd> {
-        let flags = flags | OFlags::CLOEXEC;
-        // Whatever is renamed or mounted on the machine while the kernel follows a `..` makes it answer EAGAIN; it does not last.
-        for _ in 0..MOST_ATTEMPTS {
-            match rustix::fs::openat2(&self.fd, or_dot(path), flags, Mode::empty(), CONFINED) {
-                Err(Errno::AGAIN) => std::thread::yield_now(),
-                answer => return answer,
-            }
-        }
-        Err(Errno::AGAIN)
+        open_within(&self.fd, or_dot(path), flags, Mode::empty(), CONFINED)
     }
 
     /// What stands at a path, links followed, and its path without links; none where nothing stands there.

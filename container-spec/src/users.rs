@@ -9,8 +9,6 @@ use rustix::io::Errno;
 
 /// More of a file that comes from an image is not read.
 const LARGEST_FILE: u64 = 8 << 20;
-/// How often a path is looked up that others' renames disturb.
-const MOST_ATTEMPTS: usize = 10_000;
 
 /// Whom a process runs as.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -180,14 +178,7 @@ pub(crate) fn open_inside(
     flags: OFlags,
 ) -> rustix::io::Result<OwnedFd> {
     let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
-    // Whatever is renamed or mounted on the machine while the kernel follows a `..` of a link makes it answer EAGAIN; it does not last.
-    for _ in 0..MOST_ATTEMPTS {
-        match rustix::fs::openat2(root, file.as_ref(), flags, Mode::empty(), resolve) {
-            Err(Errno::AGAIN) => std::thread::yield_now(),
-            answer => return answer,
-        }
-    }
-    Err(Errno::AGAIN)
+    dhow_sys::path::open_within(root, file.as_ref(), flags, Mode::empty(), resolve)
 }
 
 /// The text of a file of the image; empty where there is none. It may be anything (a FIFO, a link out of the root), so it is opened confined

@@ -9,6 +9,7 @@ use dhow_image::{
     Begun, BlobBody, BlobSink, BlobSource, BlobWriter, CheckedReader, Descriptor, Digest, Hasher,
     TransferError, TransferErrorKind, Want,
 };
+use dhow_sys::path::open_within;
 use rustix::fs::{AtFlags, FlockOperation, Mode, OFlags, ResolveFlags};
 use rustix::io::Errno;
 use serde_json::{Value, json};
@@ -25,8 +26,6 @@ const MARK: (&str, &[u8]) = ("oci-layout", br#"{"imageLayoutVersion":"1.0.0"}"#)
 const INDEX: &str = "index.json";
 /// An index that is larger is none.
 const LARGEST: u64 = 8 << 20;
-/// How often a name is looked up that others' renames disturb.
-const MOST_ATTEMPTS: usize = 10_000;
 /// Where blobs are while they come; whoever goes on finds them there.
 const PARTS: &str = ".partial";
 
@@ -156,26 +155,19 @@ impl Layout {
 
     /// Opens a name of the layout; it may be a link, but not to the outside.
     fn within(&self, name: &str, flags: OFlags) -> io::Result<File> {
-        let flags = flags | OFlags::CLOEXEC | OFlags::NONBLOCK;
+        let flags = flags | OFlags::NONBLOCK;
         let mode = match flags.contains(OFlags::CREATE) {
             true => Mode::from_raw_mode(0o644),
             false => Mode::empty(),
         };
         let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_MAGICLINKS;
-        // Whatever is renamed or mounted on the machine while the kernel follows a `..` of a link makes it answer EAGAIN; it does not last.
-        for _ in 0..MOST_ATTEMPTS {
-            match rustix::fs::openat2(&self.directory, name, flags, mode, resolve) {
-                Ok(file) => return Ok(file.into()),
-                Err(Errno::AGAIN) => std::thread::yield_now(),
-                Err(Errno::XDEV | Errno::LOOP) => {
-                    return Err(io::Error::other(
-                        "it is a link that leads out of the layout, which is not followed",
-                    ));
-                }
-                Err(error) => return Err(error.into()),
-            }
+        match open_within(&self.directory, name, flags, mode, resolve) {
+            Ok(file) => Ok(file.into()),
+            Err(Errno::XDEV | Errno::LOOP) => Err(io::Error::other(
+                "it is a link that leads out of the layout, which is not followed",
+            )),
+            Err(error) => Err(error.into()),
         }
-        Err(Errno::AGAIN.into())
     }
 
     /// A regular file and its size; none where there is none.

@@ -197,15 +197,9 @@ impl<'a> Places<'a> {
 
 /// Opens a directory below `root`, following links inside of it only.
 pub(crate) fn open_inside(root: BorrowedFd<'_>, path: &[u8]) -> Result<OwnedFd, Errno> {
-    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY;
     let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
-    loop {
-        match rustix::fs::openat2(root, path, flags, Mode::empty(), resolve) {
-            // Something was renamed meanwhile, anywhere on the machine.
-            Err(Errno::AGAIN) => {}
-            other => return other,
-        }
-    }
+    dhow_sys::path::open_within(root, path, flags, Mode::empty(), resolve)
 }
 
 /// Opens a directory that was just found or made in `parent`.

@@ -4,6 +4,7 @@ use std::ffi::OsStr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Component, Path, PathBuf};
 
+use dhow_sys::path::open_within;
 use rustix::fs::{FileType, Mode, OFlags, ResolveFlags};
 use rustix::io::{Errno, Result};
 
@@ -51,20 +52,8 @@ impl RootDir {
         } else {
             path
         };
-        // A rename in another process during the walk makes the kernel answer EAGAIN; it does not last.
-        for _ in 0..128 {
-            match rustix::fs::openat2(
-                &self.fd,
-                path,
-                flags | OFlags::CLOEXEC,
-                Mode::empty(),
-                resolve | ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS,
-            ) {
-                Err(Errno::AGAIN) => continue,
-                answer => return answer,
-            }
-        }
-        Err(Errno::AGAIN)
+        let resolve = resolve | ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
+        open_within(&self.fd, path, flags, Mode::empty(), resolve)
     }
 
     /// Opens the place of a mount, and makes it (a directory or an empty file, with what is missing above) where it is

@@ -10,6 +10,7 @@ pub mod exec;
 pub mod mount;
 pub mod namespace;
 pub mod net;
+pub mod path;
 pub mod process;
 pub mod sealed;
 pub mod seccomp;
