@@ -9,7 +9,7 @@ use dhow_layer::UnpackOptions;
 
 use crate::blobs::digest_of;
 use crate::error::io;
-use crate::layers::LayerRecord;
+use crate::layers::{LayerRecord, diff_id_of};
 use crate::store::{names, remove_file};
 use crate::unpacking::{Inflating, unpack_stream, unpacking};
 use crate::whole::{Owners, pull};
@@ -92,7 +92,7 @@ impl Store {
     }
 
     /// Whether the layer's tree can be made, of its blob or of what a registry is known to have.
-    fn can_be_made(&self, diff_id: &DiffId) -> Result<bool, StoreError> {
+    pub(crate) fn can_be_made(&self, diff_id: &DiffId) -> Result<bool, StoreError> {
         Ok(self.has_good_blob(diff_id)? || self.can_be_fetched(diff_id)?)
     }
 
@@ -255,11 +255,4 @@ impl Store {
 fn owned(owners: &Owners, part: &Digest) -> Option<String> {
     let names: Vec<String> = owners.get(part)?.iter().map(|name| pull(name)).collect();
     Some(names.join(", "))
-}
-
-/// The DiffId in the name of a record's file.
-fn diff_id_of(name: &str) -> Option<DiffId> {
-    let name = name.strip_suffix(".json")?;
-    let own = name.split('@').next()?;
-    own.replacen('-', ":", 1).parse().ok()
 }

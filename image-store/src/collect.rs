@@ -9,8 +9,8 @@ use dhow_image::{DiffId, Digest};
 use rustix::fs::FlockOperation;
 
 use crate::blobs::digest_of;
-use crate::error::io;
-use crate::layers::record_name;
+use crate::error::{damaged, io};
+use crate::layers::{diff_id_of, record_name};
 use crate::reach::Walk;
 use crate::store::{StoreLock, is_named, names, read, remove_file, sync_directory};
 use crate::{Image, Store, StoreError};
@@ -36,6 +36,8 @@ pub struct Collected {
 struct Marked {
     blobs: HashSet<Digest>,
     trees: HashSet<String>,
+    /// Layers with a record that cannot be read, so that their trees are not known.
+    unread: HashSet<DiffId>,
 }
 
 impl Store {
@@ -52,7 +54,10 @@ impl Store {
     pub(crate) fn collect_under(&self, _collection: StoreLock) -> Result<Collected, StoreError> {
         let mut collected = Collected::default();
         let lock = self.lock_exclusive()?;
-        let mut marked = Marked::default();
+        let mut marked = Marked {
+            unread: self.unread_layers()?,
+            ..Marked::default()
+        };
         self.mark_leases(&mut marked)?;
         self.mark_documents(self.roots()?, &mut marked)?;
         self.mark_containers(&mut marked)?;
@@ -187,13 +192,41 @@ impl Store {
                 for blob in links.blobs() {
                     marked.blobs.insert(digest_of(blob)?);
                 }
-                let records = self.layers_of(links)?.into_iter();
-                let records = records.filter_map(|(_, record)| record);
-                marked.trees.extend(records.map(|record| record.tree));
+                for (diff_id, record) in self.layers_of(links)? {
+                    match record {
+                        Some(record) => {
+                            marked.trees.insert(record.tree);
+                        }
+                        None if marked.unread.contains(&diff_id) => self.check_remade(&diff_id)?,
+                        None => {}
+                    }
+                }
                 Ok(())
             })?;
         }
         Ok(())
+    }
+
+    /// Layers with a record that cannot be read.
+    fn unread_layers(&self) -> Result<HashSet<DiffId>, StoreError> {
+        let mut unread = HashSet::new();
+        for name in names(&self.path("layers"))? {
+            if let Some(Err(_)) = self.parsed_record(&name)? {
+                unread.extend(diff_id_of(&name));
+            }
+        }
+        Ok(unread)
+    }
+
+    /// That a layer of an image can be made anew, of whose tree nothing is known any more: otherwise the tree must not go.
+    fn check_remade(&self, diff_id: &DiffId) -> Result<(), StoreError> {
+        if self.can_be_made(diff_id)? {
+            return Ok(());
+        }
+        Err(damaged(
+            format!("the record of layer {}", diff_id.0.short()),
+            "it cannot be read and the layer is nowhere else, so nothing is removed; `dhow system check` names its images",
+        ))
     }
 
     fn sweep_blobs(&self, marked: &Marked, collected: &mut Collected) -> Result<(), StoreError> {

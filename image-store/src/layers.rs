@@ -45,6 +45,13 @@ pub(crate) fn record_name(diff_id: &DiffId, parent: Option<&ChainId>) -> String 
     }
 }
 
+/// The DiffId in the name of a record's file.
+pub(crate) fn diff_id_of(name: &str) -> Option<DiffId> {
+    let name = name.strip_suffix(".json")?;
+    let own = name.split('@').next()?;
+    own.replacen('-', ":", 1).parse().ok()
+}
+
 impl Store {
     /// The layer on top of `parent`, where its tree is there.
     pub(crate) fn layer(

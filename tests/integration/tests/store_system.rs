@@ -112,6 +112,26 @@ fn a_record_that_cannot_be_read_is_found_and_made_again() {
 }
 
 #[test]
+fn the_tree_of_a_record_that_cannot_be_read_stays_where_it_is_the_only_one() {
+    let sandbox = Sandbox::new();
+    sandbox.import_busybox();
+    let record = only_one_in(&sandbox, "layers");
+    let good = fs_err::read(&record).expect("read");
+    fs_err::write(&record, "").expect("write");
+    let said = sandbox.dhow(["system", "prune", "-f"]).fails(125);
+    assert!(said.contains("nothing is removed"), "{said}");
+    fs_err::write(&record, &good).expect("write");
+    sandbox.dhow(["system", "prune", "-f"]).ok();
+    sandbox.assert_whole();
+    // Of no image's layer nothing is needed.
+    fs_err::write(&record, "").expect("write");
+    sandbox.dhow(["rmi", "busybox"]).ok();
+    sandbox.dhow(["system", "prune", "-f"]).ok();
+    assert!(!record.exists());
+    sandbox.assert_whole();
+}
+
+#[test]
 fn a_name_that_cannot_be_read_stands_in_nobodys_way() {
     let (registry, sandbox, name) = with_pulled();
     let file = format!("root/tags/{}/team/app/:1", registry.address());
