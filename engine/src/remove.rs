@@ -7,7 +7,7 @@ use dhow_supervise::{Exit, Phase, PodLock, Request, Status, UNKNOWN_EXIT};
 use rustix::io::Errno;
 use rustix::mount::{UnmountFlags, unmount};
 
-use crate::{Engine, EngineError, PodSpec, Prepared};
+use crate::{ContainerId, Engine, EngineError, PodSpec, Prepared};
 
 /// SIGKILL.
 const KILL: i32 = 9;
@@ -60,12 +60,26 @@ impl Engine {
     /// Removes everything of a pod that does not run; under its lock.
     pub(crate) fn remove_all(&self, spec: &PodSpec) -> Result<(), EngineError> {
         self.remove_roots(spec)?;
-        match fs_err::remove_dir_all(self.files(&spec.id).dir()) {
-            Err(error) if error.kind() != Io::NotFound => return Err(EngineError::File(error)),
-            _ => {}
-        }
+        self.remove_directory(&spec.id)?;
         // Last, so that whatever a crash leaves can be found and removed again.
         self.records.remove(spec)
+    }
+
+    /// Removes a pod's directory. Who waits for its lock may make that anew while the rest goes.
+    fn remove_directory(&self, id: &ContainerId) -> Result<(), EngineError> {
+        const MOST_ATTEMPTS: u32 = 100;
+        let files = self.files(id);
+        let mut attempts = 0;
+        loop {
+            attempts += 1;
+            match fs_err::remove_dir_all(files.dir()) {
+                Err(error) if error.kind() == Io::NotFound => return Ok(()),
+                Err(error) if error.kind() == Io::DirectoryNotEmpty && attempts < MOST_ATTEMPTS => {
+                    std::thread::yield_now();
+                }
+                done => return done.map_err(EngineError::File),
+            }
+        }
     }
 
     /// Removes the root file systems of a pod whose processes have ended.
