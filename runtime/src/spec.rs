@@ -2,10 +2,10 @@
 
 use std::collections::HashSet;
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 
 use oci_spec::runtime::{Linux, LinuxNamespace, LinuxNamespaceType, LinuxResources};
-use rustix::fs::{Mode, OFlags};
+use rustix::fs::{CWD, Mode, OFlags, ResolveFlags};
 use rustix::io::Errno;
 
 use crate::procfs::read_record;
@@ -81,7 +81,7 @@ impl Bundle {
             .as_ref()
             .ok_or_else(|| invalid("root is missing"))?;
         let path = dir.join(root.path());
-        let rootfs = real_directory(&path).map_err(|errno| match errno {
+        let rootfs = real_directory_below(&dir, root.path()).map_err(|errno| match errno {
             Errno::NOTDIR => invalid(format!("root.path: {} is not a directory", path.display())),
             errno => invalid(format!("root.path: {}: {errno}", path.display())),
         })?;
@@ -113,6 +113,21 @@ fn real_directory(path: &Path) -> rustix::io::Result<PathBuf> {
     let link = format!("/proc/self/fd/{}", directory.as_raw_fd());
     let real = rustix::fs::readlink(link, Vec::with_capacity(256))?;
     Ok(std::ffi::OsString::from_vec(real.into_bytes()).into())
+}
+
+/// The same of a path seen from a directory of which this is known: mostly there is no link in it, which the kernel tells with
+/// one call less.
+fn real_directory_below(dir: &Path, path: &Path) -> rustix::io::Result<PathBuf> {
+    let is_plain = |part| matches!(part, Component::Normal(_));
+    let real: PathBuf = dir.join(path).components().collect();
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let links = ResolveFlags::NO_SYMLINKS;
+    if path.components().all(is_plain)
+        && rustix::fs::openat2(CWD, &real, flags, Mode::empty(), links).is_ok()
+    {
+        return Ok(real);
+    }
+    real_directory(&dir.join(path))
 }
 
 /// Parses a configuration. Names of capabilities that this program does not know are warned of and left out, as the

@@ -48,10 +48,8 @@ pub(super) fn pivot(root: &RootDir) -> Result<(), StepError> {
     rustix::process::pivot_root(".", ".").doing(|| {
         "pivot_root (with --no-pivot it works on an initial ramdisk too, less safely)".to_owned()
     })?;
-    // "." is now the old root, below the new one.
-    rustix::mount::unmount(".", UnmountFlags::DETACH)
-        .doing(|| "let the host's root go".to_owned())?;
-    rustix::process::chdir("/").doing(|| "enter the new root".to_owned())
+    // The old root lies over the new one now, which this process stays in.
+    rustix::mount::unmount(".", UnmountFlags::DETACH).doing(|| "let the host's root go".to_owned())
 }
 
 /// Moves the root's mount over the host's root. That one stays below, so first its proc and sysfs go: while they are in the
