@@ -73,7 +73,11 @@ impl Bundle {
         };
         let config = dir.join("config.json");
         let text = read_record(&config).map_err(|errno| read_error(&config, errno.into()))?;
-        let dir = real_directory(dir).map_err(|errno| read_error(dir, errno.into()))?;
+        let real = match dir.strip_prefix("/") {
+            Ok(below) => real_directory_below(Path::new("/"), below),
+            Err(_) => real_directory(dir),
+        };
+        let dir = real.map_err(|errno| read_error(dir, errno.into()))?;
         let spec = parse(&text, &config)?;
         check(&spec)?;
         let root = spec
